@@ -1,0 +1,42 @@
+"""Neural architecture search by two small language models that run on your own machine.
+
+`search` and `open_search` are those of `collm_nas.app`; everything here is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collm_nas import api, evaluators, optimizers, spaces
+    from collm_nas.app import open_search, search
+
+    __version__: str
+
+__all__ = ["__version__", "api", "evaluators", "open_search", "optimizers", "search", "spaces"]
+
+_FUNCTIONS = ("search", "open_search")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module("collm_nas.app"), name)
+    if name in __all__:
+        return importlib.import_module(f"collm_nas.{name}")
+    raise AttributeError(f"module 'collm_nas' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("collm-nas")
+    except PackageNotFoundError:
+        return "0+not-installed"

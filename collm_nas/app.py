@@ -1,0 +1,102 @@
+"""The composition root for Python: `search` and `open_search`. What is checked here is checked for the shell too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Unpack
+
+from collm_nas import runner
+from collm_nas.api import Architecture, Evaluator, UserError
+from collm_nas.asktell import OpenSearch
+from collm_nas.assemble import EMBEDDED, Run, load_space, prepare, seen
+from collm_nas.outcome import Result, write
+from collm_nas.settings import Options, Settings
+
+__all__ = ["EMBEDDED", "OpenSearch", "Result", "open_search", "search", "seen"]
+
+
+def search(
+    space: Any,
+    evaluator: Evaluator | Callable[[Architecture], Any],
+    *,
+    start_from: object = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | runner.Progress = False,
+    **options: Unpack[Options],
+) -> Result:
+    """Search `space` for the architecture of highest fitness.
+
+    `space`: a space, or its name or YAML path. `evaluator`: an `api.Evaluator`, or a function of an architecture that
+    returns a number, `{"fitness": .., "costs": {..}}` or an `Evaluation`. `start_from`: architectures to evaluate
+    first, or a text file of them. `out`: the run folder; None keeps everything in memory. `options`: see `Settings`
+    (budget=100, init=10, batch=5, model=None, optimizer="collm", decoding="new", max_flops=None, seed=0, ...).
+    Raises UserError (a ValueError) in one sentence for whatever is wrong with these.
+    """
+    began = time.monotonic()
+    run = prepare(space, evaluator, _settings(options), start_from, _path(out), resume, began)
+    try:
+        if progress is True:
+            from collm_nas.progress import bar
+
+            with bar(run.final) as show:
+                _run(run, show)
+        else:
+            _run(run, progress or None)
+    finally:
+        run.journal.close()
+        result = write(run) if run.journal.events else None
+    assert result is not None
+    return result
+
+
+def _run(run: Run, progress: runner.Progress | None) -> None:
+    settings = run.settings
+    runner.run(
+        run.problem,
+        run.optimizer,
+        run.evaluator,
+        run.journal,
+        init=run.init,
+        batch=settings.batch,
+        target=settings.target,
+        start_from=run.starts,
+        max_seconds=None if settings.max_hours is None else settings.max_hours * 3600,
+        budget=run.final,
+        header=run.header,
+        progress=progress,
+    )
+
+
+def open_search(
+    space: Any,
+    *,
+    start_from: object = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    **options: Unpack[Options],
+) -> OpenSearch:
+    """A search driven by `ask` and `tell`; arguments as for `search`, without an evaluator."""
+    from collm_nas.evaluators import function
+
+    space = load_space(space)
+    values: dict[Architecture, Any] = {}
+    evaluator = function.create(space, values.__getitem__, "tell()")
+    run = prepare(space, evaluator, _settings(options), start_from, _path(out), resume, time.monotonic())
+    return OpenSearch(run, values)
+
+
+def _settings(options: Options) -> Settings:
+    legal = list(Settings.__dataclass_fields__)
+    for name in options:
+        if name not in legal:
+            raise UserError(
+                f"search has no option {name!r}; legal: {', '.join(legal)}, start_from, out, resume, progress"
+            )
+    return Settings(**options)
+
+
+def _path(out: str | Path | None) -> Path | None:
+    return None if out is None else Path(out).expanduser()

@@ -1,0 +1,181 @@
+"""`collm-nas search`: from a space and a table to the best architecture and a report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from collm_nas.api import UserError
+
+DEFAULT = "digits-cells"
+DEFAULT_COLUMNS = ("valid", ("test",))
+"""Fitness and report columns of the built-in table, where none are named."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; the checks are in `collm_nas.settings`, for Python callers too."""
+    _add_problem(parser.add_argument_group("what is searched"))
+    _add_search(parser.add_argument_group("how"))
+    _add_models(parser.add_argument_group("language models"))
+    _add_run(parser.add_argument_group("the run"))
+
+
+def _add_problem(group: Any) -> None:
+    group.add_argument("--space", metavar="S", help=f"a built-in space or a YAML file (default {DEFAULT})")
+    group.add_argument(
+        "--table", metavar="F", help=f"CSV(.gz) or Parquet with every result, or {DEFAULT} (the default)"
+    )
+    group.add_argument("--fitness", metavar="COL", help="the column that the search may see; higher is better")
+    group.add_argument(
+        "--report", metavar="COL", action="append", help="a column read once, for the winner; repeatable"
+    )
+    group.add_argument(
+        "--evaluator", metavar="MODULE:OBJECT", help="a Python function of an architecture, instead of a table"
+    )
+    for cost, unit in (("flops", "multiply-adds"), ("params", "parameters"), ("latency", "milliseconds")):
+        group.add_argument(f"--max-{cost}", type=number, metavar="X", help=f"cap on {cost} ({unit})")
+    group.add_argument(
+        "--over-cap", default="reject", metavar="reject|evaluate", help="over-cap candidates (default reject)"
+    )
+
+
+def _add_search(group: Any) -> None:
+    group.add_argument("--budget", type=whole, default=100, metavar="N", help="number of evaluations (default 100)")
+    group.add_argument("--init", type=whole, metavar="N", help="random ones to begin with, of the budget (default 10)")
+    group.add_argument("--batch", type=whole, default=5, metavar="N", help="candidates asked for at once (default 5)")
+    group.add_argument("--target", type=number, metavar="P", help="stop at the first fitness of at least P")
+    group.add_argument(
+        "--start-from", metavar="FILE", help="architectures to evaluate first, one native spelling a line"
+    )
+    group.add_argument("--max-hours", type=number, metavar="H", help="stop after H hours, all sessions added up")
+    group.add_argument(
+        "--optimizer", default="collm", metavar="NAME", help="collm (the language models, default) or a baseline"
+    )
+
+
+def _add_models(group: Any) -> None:
+    group.add_argument(
+        "--model", metavar="DIR", help="folder with base, navigator and generator (default: the embedded one)"
+    )
+    group.add_argument("--navigator", metavar="DIR", help="another Navigator adapter")
+    group.add_argument("--generator", metavar="DIR", help="another Generator adapter")
+    group.add_argument("--engine", default="transformers", metavar="NAME", help="transformers (default)")
+    group.add_argument("--decoding", default="new", metavar="MODE", help="free < json < legal < new (default new)")
+    group.add_argument("--sampling", default="masked", metavar="NAME", help="masked (default)")
+    group.add_argument("--grammar-backend", default="outlines_core", metavar="NAME", help="outlines_core (default)")
+    group.add_argument("--encoding", metavar="compact|native", help="how candidates are spelled (default: the model's)")
+    group.add_argument(
+        "--temperature", type=number, metavar="T", help="of sampling (default: the one it was tuned for)"
+    )
+
+
+def _add_run(group: Any) -> None:
+    group.add_argument(
+        "--seed", type=whole, default=0, metavar="N", help="the same seed gives the same search (default 0)"
+    )
+    group.add_argument("--out", metavar="RUN", help="run folder (default: the first free run-N here)")
+    group.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out; a larger --budget extends it"
+    )
+
+
+def whole(text: str) -> int:
+    """A whole number; `argparse` names the option."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
+def number(text: str) -> float:
+    """A number, e.g. 3e8; `argparse` names the option."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, then print the outcome and where the report is."""
+    from collm_nas import app
+    from collm_nas.cli.summary import show
+    from collm_nas.settings import Settings
+
+    options = {name: getattr(args, name) for name in Settings.__dataclass_fields__ if hasattr(args, name)}
+    Settings(**options)  # cheap checks first, before a large table is read
+    space, evaluator = _problem(args)
+    out = Path(args.out) if args.out else None if args.resume else _free_folder()
+    try:
+        result = app.search(
+            space, evaluator, start_from=args.start_from, out=out, resume=args.resume, progress=True, **options
+        )
+    except KeyboardInterrupt:
+        return _interrupted(args, out)
+    show(result)
+    return 0
+
+
+def _interrupted(args: argparse.Namespace, out: Path | None) -> int:
+    """Say how to go on; 130."""
+    import shlex
+
+    again = [*args.arguments, *([] if args.out else ["--out", str(out)]), *([] if args.resume else ["--resume"])]
+    if out is not None and out.exists():
+        how = f"the journal is whole, go on with: collm-nas search {shlex.join(again)}"
+    else:
+        how = "nothing was recorded yet; run the same command again"
+    print(f"collm-nas: interrupted; {how}", file=sys.stderr)
+    return 130
+
+
+def _free_folder() -> Path:
+    n = 1
+    while Path(f"run-{n}").exists():
+        n += 1
+    return Path(f"run-{n}")
+
+
+def _problem(args: argparse.Namespace) -> tuple[Any, Any]:
+    from collm_nas import spaces
+
+    if args.evaluator and (args.table or args.fitness or args.report):
+        raise UserError("--evaluator takes the place of --table, --fitness and --report; give one or the other")
+    name = args.space or DEFAULT
+    table = args.table or (DEFAULT if name == DEFAULT and not args.evaluator else None)
+    if table is None and not args.evaluator:
+        raise UserError(f"--space {name} needs something to score it: give --table FILE or --evaluator MODULE:OBJECT")
+    space = spaces.load(name)
+    return space, (_table(space, table, args) if table else _function(space, args.evaluator))
+
+
+def _table(space: Any, table: str, args: argparse.Namespace) -> Any:
+    from collm_nas.evaluators import table as tables
+
+    fitness, report = args.fitness, args.report
+    if table == DEFAULT:
+        fitness = fitness or DEFAULT_COLUMNS[0]
+        report = [c for c in DEFAULT_COLUMNS[1] if c != fitness] if report is None else report
+    return tables.load(space, table, fitness, report or [])
+
+
+def _function(space: Any, text: str) -> Any:
+    """The object that `MODULE:OBJECT` names; modules of the current directory are found too, after installed ones."""
+    import importlib
+
+    from collm_nas.evaluators import function
+
+    module, colon, name = text.partition(":")
+    if not (module and colon and name):
+        raise UserError(f"--evaluator {text!r} must be MODULE:OBJECT, e.g. my_code:score")
+    sys.path.append(str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--evaluator {text!r}: there is no module {error.name!r}; run where it can be imported"
+        ) from None
+    except AttributeError:
+        raise UserError(f"--evaluator {text!r}: module {module!r} has no {name!r}; name one of its functions") from None
+    return found if hasattr(found, "evaluate") else function.create(space, found, text)

@@ -1,0 +1,73 @@
+"""A result as a short table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collm_nas.app import Result
+
+ENDINGS = {
+    "budget": "the budget is used up",
+    "target": "the target is reached",
+    "exhausted": "no architecture is left to evaluate",
+    "max-hours": "the time is used up",
+    "interrupted": "interrupted",
+}
+
+
+def show(result: Result) -> None:
+    """Print winner, counts, tokens, seconds, protocol and where the report is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows(result.data):
+        table.add_row(name, Text(value))
+    if result.path is not None:
+        table.add_row("report", Text(str(result.path / "report.html")))
+    Console(highlight=False, soft_wrap=False).print(table)
+
+
+def rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The lines of the table."""
+    counts, tokens, seconds = data["counts"], data["tokens"], data["seconds"]
+    lines = [*_best(data), ("ended", ENDINGS.get(data["ended"], data["ended"]))]
+    lines.append(("counts", ", ".join(f"{value} {name}" for name, value in counts.items())))
+    if tokens["completion"]:
+        lines.append(("tokens", f"{tokens['prompt']} prompt, {tokens['completion']} completion"))
+    lines.append(("seconds", ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())))
+    lines += [("protocol", protocol(data)), ("table", data["seen"])]
+    return lines + [("warning", text) for text in data["warnings"]]
+
+
+def _best(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    best = data["best"]
+    if best is None:
+        return [("best", "none within the caps")]
+    lines = [("best", best["arch"]), ("fitness", f"{best['fitness']:.6g}{_column(data)}")]
+    if best["report"]:
+        lines.append(("read once", ", ".join(f"{name} {value:.6g}" for name, value in best["report"].items())))
+    if best["costs"]:
+        lines.append(("costs", ", ".join(f"{name} {value:,.6g}" for name, value in best["costs"].items())))
+    return lines
+
+
+def _column(data: Mapping[str, Any]) -> str:
+    column = data["protocol"].get("fitness")
+    return f" ({column})" if column and column != "value" else ""
+
+
+def protocol(data: Mapping[str, Any]) -> str:
+    """Space, measurement with its hash, fitness, report, budget and seeds in one line."""
+    p = data["protocol"]
+    name = p.get("table") or p.get("function") or p.get("source") or "?"
+    sha = f" sha256 {p['sha256'][:12]}" if p.get("sha256") else ""
+    report = ", ".join(p.get("report") or []) or "none"
+    seeds = ", ".join(map(str, p["seeds"]))
+    measured = f"{name}{sha} | fitness {p.get('fitness')} | report {report}"
+    return f"{p['space']} | {measured} | budget {p['budget']} | seed {seeds}"

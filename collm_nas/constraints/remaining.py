@@ -1,0 +1,106 @@
+"""How many architectures are left under each prefix of their spelling: the mask behind the decoding mode `new`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from collm_nas.api import END, Architecture, Encoding, UserError, Variable
+
+Node = tuple[int, ...]
+"""The choices of the first variables: a node of the tree whose leaves are the architectures."""
+
+_CACHED = 1 << 16  # nodes and texts remembered; a batch touches a few hundred
+
+
+class SpelledSpace(Protocol):
+    """What the mask asks of a space: `api.SearchSpace`'s counts and, symbol by symbol, its spelling."""
+
+    name: str
+    variables: tuple[Variable, ...]
+
+    def active(self, choices: Sequence[int]) -> tuple[bool, ...]:
+        """Which variables are active under these choices."""
+
+    def legal_next(self, prefix: Sequence[int]) -> tuple[int, ...]:
+        """Choices that the next variable may take."""
+
+    def count(self, prefix: Sequence[int]) -> int:
+        """Number of legal architectures that begin with these choices."""
+
+    def symbol(self, position: int, choice: int, encoding: Encoding, active: bool = True) -> str:
+        """The text that a choice contributes to the spelling."""
+
+
+class Remaining:
+    """The legal architectures not excluded so far, counted by prefix of their canonical spelling (`api.TextMask`).
+
+    Live: an `exclude` shows in the next `count`. Counting asks the space for sizes and subtracts the excluded ones, of
+    which only nodes on their paths are stored, so neither the space's size nor the history's length costs time.
+    """
+
+    def __init__(self, space: SpelledSpace, encoding: Encoding) -> None:
+        """Nothing is excluded at first."""
+        self.space = space
+        self.encoding: Encoding = encoding
+        self._gone: dict[Node, int] = {}
+        self._node_of: dict[str, Node] = {"": ()}
+        self._children = lru_cache(_CACHED)(self._list_children)
+        self._total = lru_cache(_CACHED)(space.count)
+
+    def exclude(self, arch: Architecture) -> None:
+        """Count this architecture no more; again or outside the space's legal set is the same as not at all."""
+        if arch.space != self.space.name:
+            raise UserError(f"the architecture belongs to space {arch.space!r}, not to {self.space.name!r}")
+        if arch.choices in self._gone or not self.space.count(arch.choices):
+            return
+        for end in range(len(arch.choices) + 1):
+            node = arch.choices[:end]
+            self._gone[node] = self._gone.get(node, 0) + 1
+
+    def count(self, prefix: str) -> int:
+        """Number of allowed spellings, each ended by `api.END`, that begin with `prefix`."""
+        known, node = self._furthest(prefix)
+        rest = prefix[known:]
+        while rest:
+            for symbol, child in self._children(node):
+                if rest.startswith(symbol):
+                    node, rest = child, rest[len(symbol) :]
+                    self._remember(prefix[: len(prefix) - len(rest)], node)
+                    break
+            else:
+                return sum(self._left(child) for symbol, child in self._children(node) if symbol.startswith(rest))
+        return self._left(node)
+
+    def _furthest(self, prefix: str) -> tuple[int, Node]:
+        """The longest part of `prefix` that was read before, and where it led."""
+        for end in range(len(prefix), -1, -1):
+            node = self._node_of.get(prefix[:end])
+            if node is not None:
+                return end, node
+        raise AssertionError("the empty text leads to the root")
+
+    def _remember(self, text: str, node: Node) -> None:
+        if len(self._node_of) >= _CACHED:
+            self._node_of = {"": ()}
+        self._node_of[text] = node
+
+    def _left(self, node: Node) -> int:
+        return self._total(node) - self._gone.get(node, 0)
+
+    def _list_children(self, node: Node) -> tuple[tuple[str, Node], ...]:
+        """Every legal child with the text that leads to it; the last variable's ends with `api.END`.
+
+        No text begins another (spaces are prefix-free; an inactive variable has one child), so reading is unambiguous.
+        """
+        position = len(node)
+        if position == len(self.space.variables):
+            return ()
+        end = END if position + 1 == len(self.space.variables) else ""
+        children = []
+        for choice in self.space.legal_next(node):
+            child = (*node, choice)
+            on = self.space.active(child)[-1]
+            children.append((self.space.symbol(position, choice, self.encoding, on) + end, child))
+        return tuple(children)

@@ -1,0 +1,189 @@
+"""The Coordinator (Algorithm 1 of arXiv 2509.26037): Navigator writes a strategy, Generator turns it into candidates.
+
+To the runner it is one more optimiser with `ask` and `tell`. It keeps the history and the Navigator's last strategies,
+writes the digest, says what a decoding mode constrains, and reads the answers. The Generator sees the strategy alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+
+from collm_nas import prompts, strategy
+from collm_nas.api import (
+    Architecture,
+    Candidate,
+    Completion,
+    Constraint,
+    DecodingMode,
+    Encoding,
+    Engine,
+    Observation,
+    Problem,
+    Request,
+    Role,
+    UserError,
+)
+from collm_nas.constraints.remaining import Remaining
+from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.strategy import Strategy
+
+GENERATOR_CALLS = 3  # per ask, where a mode lets illegal or repeated candidates through
+_MARGIN = 8  # tokens beyond the longest legal answer, so that free text is cut soon but not early
+
+
+class Coordinator:
+    """Two roles on one engine, behind `api.Optimizer`."""
+
+    def __init__(
+        self, problem: Problem, engine: Engine, decoding: DecodingMode, temperature: float, encoding: Encoding
+    ) -> None:
+        self._problem = problem
+        self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
+        self._engine = engine
+        self._decoding = decoding
+        self._temperature = temperature
+        self._encoding = encoding
+        self._round = 0
+        self._archs: list[Architecture] = []
+        self._values: list[float] = []
+        self._feasible: list[bool] = []
+        self._past: list[prompts.Tried] = []
+        self._current: Strategy | None = None
+        self._remaining = Remaining(self._space, encoding)
+        self._visited: set[Architecture] = set()
+        self._navigator_constraint = self._constraint("navigator")
+        self._generator_constraint = self._constraint("generator")
+        self._pressure = prompts.pressure(self._space, problem.caps, problem.costs) if problem.caps.limits else None
+
+    # --- ask ----------------------------------------------------------------------------------------------------------
+
+    def ask(self, n: int) -> list[Candidate]:
+        """One strategy, then candidates from it until `n` are new; what the model emits in vain is returned as well."""
+        if self._remaining.count("") == 0:
+            return []
+        self._round += 1
+        self._current = self._navigate()
+        candidates: list[Candidate] = []
+        fresh: set[Architecture] = set()
+        for call in range(GENERATOR_CALLS):
+            batch = self._generate(self._current, n - len(fresh), call)
+            candidates += batch
+            fresh |= {c.arch for c in batch if c.arch is not None and self._usable(c.arch)}
+            if len(fresh) >= n or not batch:
+                break
+            for arch in fresh:
+                self._exclude(arch)
+        return candidates
+
+    def _navigate(self) -> Strategy:
+        text = prompts.digest(
+            self._space,
+            self._archs,
+            self._values,
+            feasible=self._feasible,
+            past=self._past,
+            pressure=self._pressure,
+        )
+        answer = self._call("navigator", text, 1, 0)[0]
+        try:
+            return Strategy.parse(answer.text, self._space)
+        except UserError:  # only where decoding is not constrained: search on with a strategy that prefers nothing
+            rng = Random(self._seed("anchors", 0))
+            best = sorted(zip(self._values, range(len(self._values)), strict=True), reverse=True)[: strategy.ANCHORS]
+            anchors = [self._archs[i] for _, i in best]
+            anchors += [self._space.sample(rng) for _ in range(strategy.ANCHORS - len(anchors))]
+            return prompts.empty_strategy(self._space, anchors)
+
+    def _generate(self, plan: Strategy, n: int, call: int) -> list[Candidate]:
+        answers = self._call("generator", prompts.generator_prompt(self._space, plan), n, 1 + call)
+        return [self._read(answer) for answer in answers]
+
+    def _read(self, answer: Completion) -> Candidate:
+        try:
+            return Candidate(prompts.parse_candidate(self._space, answer.text), "model", answer.text)
+        except UserError as error:
+            return Candidate(None, "model", answer.text, str(error))
+
+    def _call(self, role: Role, prompt: str, n: int, call: int) -> list[Completion]:
+        constraint = self._navigator_constraint if role == "navigator" else self._generator_constraint
+        request = Request(
+            role=role,
+            prompt=prompt,
+            n=n,
+            seed=self._seed(role, call),
+            temperature=self._temperature,
+            max_tokens=self._longest(role),
+            constraint=constraint,
+            mask=self._remaining if role == "generator" and self._decoding == "new" else None,
+        )
+        return self._engine.generate(request)
+
+    def _seed(self, purpose: str, call: int) -> int:
+        return zlib.crc32(f"{self._problem.seed}/{self._round}/{purpose}/{call}".encode())
+
+    def _longest(self, role: Role) -> int:
+        """Token limit: characters of the longest legal answer (a token is at least one), which no grammar exceeds."""
+        sample = self._space.format(next(self._space.all()), self._encoding)
+        n = len(self._space.variables)
+        if role == "generator":
+            return max(2 * n, len(sample)) + _MARGIN + (16 if self._decoding == "json" else 0)
+        return (strategy.ANCHORS + 4) * 2 * n + 2 * _MARGIN
+
+    def _constraint(self, role: Role) -> Constraint | None:
+        if self._decoding == "free":
+            return None
+        if self._decoding == "json":
+            return Constraint("json", prompts.json_schema(self._space)) if role == "generator" else None
+        if role == "navigator":
+            return Constraint("regex", strategy.regex(self._space))
+        return Constraint("regex", self._space.regex(self._encoding))
+
+    # --- tell ---------------------------------------------------------------------------------------------------------
+
+    def tell(self, observations: Sequence[Observation]) -> None:
+        """Remember what was evaluated, and what the last strategy brought."""
+        before = self._best()
+        for seen in observations:
+            arch = seen.candidate.arch
+            if arch is None or seen.verdict == "surplus":
+                continue
+            self._exclude(arch)
+            if seen.evaluation is not None:
+                self._archs.append(arch)
+                self._values.append(seen.evaluation.fitness)
+                self._feasible.append(seen.feasible)
+        if self._current is not None:
+            gain = prompts.gain_level(before, self._best(), float(np.std(self._values))) if self._values else 0
+            self._past = [*self._past, prompts.Tried(self._current.anchors[0], self._current.roam, gain)][
+                -prompts.PAST :
+            ]
+            self._current = None
+
+    def _best(self) -> float:
+        return max((v for v, ok in zip(self._values, self._feasible, strict=True) if ok), default=-np.inf)
+
+    def _usable(self, arch: Architecture) -> bool:
+        """New and, where over-cap candidates are rejected, within the caps."""
+        caps = self._problem.caps
+        allowed = not caps.limits or caps.over == "evaluate" or caps.allow(self._problem.costs(arch))
+        return arch not in self._visited and allowed
+
+    def _exclude(self, arch: Architecture) -> None:
+        if arch not in self._visited:
+            self._visited.add(arch)
+            self._remaining.exclude(arch)
+
+
+def create(
+    problem: Problem,
+    engine: Engine,
+    decoding: DecodingMode = "new",
+    temperature: float = 0.7,
+    encoding: Encoding = "compact",
+) -> Coordinator:
+    """The search by two language models. Raises UserError where the space is too large for the compact encoding."""
+    return Coordinator(problem, engine, decoding, temperature, encoding)

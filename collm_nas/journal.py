@@ -1,0 +1,293 @@
+"""The journal: an append-only JSONL file, one fsynced line an event, from which all else derives.
+
+A resumed search is executed again from its start: what the journal already holds is compared, not written, and answers
+and evaluations are taken from it in order. So a run may be killed between any two lines.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from collm_nas.api import Completion, Engine, Request, UserError
+
+KINDS = ("header", "prompt", "completion", "candidate", "evaluation", "end")
+IGNORED = frozenset({"time", "seconds", "versions"})
+"""Keys that may differ when a run is executed again."""
+
+Event = dict[str, Any]
+
+
+def read(path: Path) -> tuple[list[Event], bytes]:
+    """The events of a journal and its torn last line (empty where the file is whole); the file is left as it is.
+
+    Raises UserError that names the line where anything but the last line is broken.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; name a run folder that holds a journal"
+        ) from None
+    *lines, rest = data.split(b"\n")
+    lines += [rest] if rest else []
+    events: list[Event] = []
+    for number, line in enumerate(lines, start=1):
+        event = _parse(line)
+        if event is None:
+            if number < len(lines):
+                raise UserError(
+                    f"{path} is damaged at line {number}: it is no journal event; restore the file from a copy"
+                )
+            return events, data[len(data) - len(line) - (0 if rest else 1) :]
+        events.append(event)
+    if events and events[0]["event"] != "header":
+        raise UserError(f"{path} is damaged at line 1: a journal begins with its header; restore the file from a copy")
+    return events, b""
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and event.get("event") in KINDS else None
+
+
+def plain(value: Any) -> Any:
+    """A value as it comes back from JSON (tuples are lists, keys are text)."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+class Journal:
+    """The events of one run, on disk or (path None) in memory.
+
+    While `replaying`, `record` compares with the next recorded event; afterwards it appends. Holds a lock on the file,
+    so that two processes cannot write one run.
+    """
+
+    def __init__(self, path: Path | None = None, *, began: float | None = None) -> None:
+        """Opens `path` if it exists; else the first event creates it and its folder, so that a usage error leaves none.
+
+        `began` (`time.monotonic`): when a new run's clock started. Raises UserError where the file is in use by another
+        process, damaged or cannot be written.
+        """
+        self.path = path
+        self.events: list[Event] = []
+        self.torn = False
+        self._file: int | None = None
+        self._next = 0
+        if path is not None and path.exists():
+            self._file = _open_locked(path, new=False)
+            self.events = self._take_over(path)
+        self._clock = began if began is not None and not self.events else None
+        self._before = max((float(e.get("time", 0.0)) for e in self.events), default=0.0)
+
+    def _take_over(self, path: Path) -> list[Event]:
+        """The events on disk; a torn last line is cut off, a missing last line end is added."""
+        try:
+            events, torn = read(path)
+        except UserError:
+            self.close()
+            raise
+        size = os.path.getsize(path)
+        if torn:
+            self.torn = True
+            message = (
+                "%s: its last line is torn (the run was killed while writing it) and dropped; that step is done again"
+            )
+            logging.getLogger("collm_nas").warning(message, path)
+            os.ftruncate(self._descriptor(), size - len(torn))
+        elif size and not path.read_bytes().endswith(b"\n"):
+            _write_all(self._descriptor(), b"\n", path)
+        return events
+
+    def _descriptor(self) -> int:
+        assert self._file is not None
+        return self._file
+
+    @property
+    def replaying(self) -> bool:
+        """Whether recorded events are still ahead."""
+        return self._next < len(self.events)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds this run took so far, all sessions added up."""
+        if self.replaying:
+            return float(self.events[self._next - 1].get("time", 0.0)) if self._next else 0.0
+        if self._clock is None:
+            self._clock = time.monotonic()
+        return self._before + time.monotonic() - self._clock
+
+    def ahead(self) -> Event | None:
+        """The next recorded event, whatever its kind; None where recording is live."""
+        return self.events[self._next] if self.replaying else None
+
+    def next_room(self) -> int | None:
+        """The `room` of the next recorded candidate; None where none is ahead."""
+        return next((int(e["room"]) for e in self.events[self._next :] if e["event"] == "candidate"), None)
+
+    def recorded(self, kind: str) -> Event | None:
+        """The next recorded event, not yet passed; None where recording is live; UserError if it is of another kind."""
+        event = self.ahead()
+        if event is not None and event["event"] != kind:
+            raise self._differs(f"it holds {event['event']!r} where this search comes to {kind!r}")
+        return event
+
+    def record(self, event: Mapping[str, Any]) -> None:
+        """Append the event (with `time`, seconds into the run), or pass the recorded one; UserError if that differs."""
+        fresh = plain(event)
+        old = self.ahead()
+        if old is not None:
+            self._compare(fresh, old)
+        else:
+            fresh["time"] = self.elapsed
+            self._append(fresh)
+        self._next += 1
+
+    def _append(self, event: Event) -> None:
+        if self.path is not None:
+            if self._file is None:
+                self._file = _open_locked(self.path, new=True)
+            _write_all(self._file, json.dumps(event).encode() + b"\n", self.path)
+        self.events.append(event)
+
+    def _compare(self, fresh: Event, old: Event) -> None:
+        for key in [*fresh, *old]:
+            if key not in IGNORED and fresh.get(key) != old.get(key):
+                raise self._differs(
+                    f"its {old['event']!r} has {key} {old.get(key)!r:.60}, this search {fresh.get(key)!r:.60}"
+                )
+
+    def _differs(self, how: str) -> UserError:
+        return UserError(
+            f"the journal {self.path or 'in memory'} differs at line {self._next + 1}: {how} (a changed version or "
+            "option); resume it with what it was begun with, or begin a new run"
+        )
+
+    def close(self) -> None:
+        """Give the file and its lock back."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _open_locked(path: Path, *, new: bool) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    try:
+        if new:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            flags |= os.O_CREAT | os.O_EXCL
+        descriptor = os.open(path, flags, 0o644)
+    except FileExistsError:
+        raise UserError(f"{path} was made by another process just now; choose another --out") from None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another --out") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UserError(f"{path} is in use by another process; wait for it to end, or choose another --out") from None
+    if new:
+        _sync_folder(path.parent)
+    return descriptor
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file survives a power cut only once its folder is synced too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes, path: Path) -> None:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; mend that and run again with --resume"
+        ) from None
+
+
+class JournaledEngine:
+    """An `api.Engine` that writes every prompt and its completions to the journal, or takes them from it.
+
+    A factory is called only when an answer is not in the journal: a finished run is resumed without loading a model.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | Callable[[], Engine] | None,
+        journal: Journal,
+        *,
+        described: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`described`: what the header of a resumed run says of its model; an engine that says otherwise is refused."""
+        self._source = engine
+        self._journal = journal
+        self._described = None if described is None else dict(described)
+        self._engine: Engine | None = None
+
+    def _real(self) -> Engine:
+        if self._engine is None:
+            if self._source is None:
+                raise UserError("this run needs a language model that was not given; name one with --model")
+            self._engine = self._source() if callable(self._source) else self._source
+            said = plain(self._engine.describe())
+            if self._described is not None and said != self._described:
+                key = next(k for k in [*said, *self._described] if said.get(k) != self._described.get(k))
+                raise UserError(
+                    f"--model: the model has changed since the run began ({key} was {self._described.get(key)!r:.70}, "
+                    f"is {said.get(key)!r:.70}); resume with the model it began with"
+                )
+        return self._engine
+
+    def describe(self) -> dict[str, Any]:
+        """What the engine says of itself; from the header where a run is resumed."""
+        return dict(self._described) if self._described is not None else self._real().describe()
+
+    def generate(self, request: Request) -> list[Completion]:
+        """The recorded completions, or fresh ones, recorded."""
+        self._journal.record(
+            {
+                "event": "prompt",
+                "role": request.role,
+                "prompt": request.prompt,
+                "n": request.n,
+                "seed": request.seed,
+                "temperature": request.temperature,
+                "max_tokens": request.max_tokens,
+            }
+        )
+        event = self._journal.recorded("completion")
+        completions = self._real().generate(request) if event is None else _completions(event)
+        self._journal.record(_completion_event(request.role, completions))
+        return completions
+
+
+def _completion_event(role: str, completions: list[Completion]) -> Event:
+    return {
+        "event": "completion",
+        "role": role,
+        "texts": [c.text for c in completions],
+        "tokens": [c.tokens for c in completions],
+        "prompt_tokens": [c.prompt_tokens for c in completions],
+        "seconds": [c.seconds for c in completions],
+        "finished": [c.finished for c in completions],
+    }
+
+
+def _completions(event: Event) -> list[Completion]:
+    columns = (event[key] for key in ("texts", "tokens", "prompt_tokens", "seconds", "finished"))
+    return [Completion(*row) for row in zip(*columns, strict=True)]

@@ -1,0 +1,41 @@
+"""Baseline optimisers, one a file: `create(problem, **options)` in `x_y.py` is the optimiser `x-y`. No list to edit."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+from collm_nas.api import Optimizer, Problem, UserError
+
+
+def names() -> tuple[str, ...]:
+    """The optimisers that lie in this folder, by their names on the shell."""
+    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def create(name: str, problem: Problem, **options: Any) -> Optimizer:
+    """The optimiser of this name; UserError names the nearest one, or the options it takes."""
+    make, legal = _found(name)
+    for option in options:
+        if option not in legal:
+            raise UserError(f"optimizer {name!r} has no option {option!r}; legal: {', '.join(legal) or 'none'}")
+    optimizer: Optimizer = make(problem, **options)
+    return optimizer
+
+
+def options(name: str) -> tuple[str, ...]:
+    """The options that this optimiser takes; UserError names the nearest name where it is unknown."""
+    return _found(name)[1]
+
+
+def _found(name: str) -> tuple[Any, tuple[str, ...]]:
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"optimizer {name!r} is unknown; {hint}legal: {', '.join(known)}")
+    make = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").create
+    return make, tuple(inspect.signature(make).parameters)[1:]

@@ -1,0 +1,165 @@
+"""Bayesian optimisation with a Gaussian process over one-hot variables and their pairs, expected improvement, batches.
+
+Kernel: `scale * ((1 - w) * shared / n + w * shared pairs / pairs of n)`, `shared` counting variables in which two
+architectures agree (n their geometric mean number of active ones), so that it is a Bayesian linear model of main
+effects and pair effects, in closed form. `w`, `scale` and the noise maximise the marginal likelihood over a small grid.
+Targets are normal ranks: a table's long lower tail would else set the scale. A batch is filled by the kriging believer:
+each pick is taken to bring what the model expects, and the next one is chosen with that. The pool is every open
+architecture of a space of at most 20,000, else random ones and neighbours of the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collm_nas.api import Architecture, Candidate, Observation, Problem
+from collm_nas.evidence import normal_ranks, one_hot
+from collm_nas.memory import Memory
+
+Floats = NDArray[np.float64]
+# N evaluated, P pool, D (variable, choice) pairs.
+
+WHOLE = 20_000  # architectures; a space up to this size is scored completely
+POOL_RANDOM = 1000
+POOL_PARENTS = 10
+PAIR_SHARES = (0.0, 0.25, 0.5, 0.75, 0.95)
+SCALES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+NOISES = (0.001, 0.01, 0.05, 0.2)  # variance; the targets' is about 1
+
+
+def kernel(a_ND: Floats, b_MD: Floats, pair_share: float) -> Floats:
+    """Similarity of one-hot rows, shape (N, M); 1 for equal rows."""
+    shared_NM = a_ND @ b_MD.T
+    na_N1, nb_M = a_ND.sum(1)[:, None], b_MD.sum(1)
+    single_NM = shared_NM / np.sqrt(np.maximum(na_N1 * nb_M, 1.0))
+    if pair_share == 0.0:
+        return np.asarray(single_NM)
+    pairs_of = np.maximum(na_N1 * (na_N1 - 1) * nb_M * (nb_M - 1), 1.0)
+    pair_NM = shared_NM * (shared_NM - 1) / np.sqrt(pairs_of)
+    return np.asarray((1 - pair_share) * single_NM + pair_share * pair_NM)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Hyper-parameters of highest marginal likelihood."""
+
+    pair_share: float
+    scale: float
+    noise: float
+
+
+def fit(rows_ND: Floats, targets_N: Floats) -> Fit:
+    """Grid search; one eigendecomposition for each share of pairs serves all scales and noises."""
+    best, found = -np.inf, Fit(0.0, 1.0, 0.05)
+    for pair_share in PAIR_SHARES:
+        eigen_N, basis_NN = np.linalg.eigh(kernel(rows_ND, rows_ND, pair_share))
+        power_N = (basis_NN.T @ targets_N) ** 2
+        for scale in SCALES:
+            for noise in NOISES:
+                variance_N = scale * np.maximum(eigen_N, 0.0) + noise
+                likelihood = -0.5 * float((power_N / variance_N + np.log(variance_N)).sum())
+                if likelihood > best:
+                    best, found = likelihood, Fit(pair_share, scale, noise)
+    return found
+
+
+def expected_improvement(mean_P: Floats, variance_P: Floats, incumbent: float) -> Floats:
+    """E[max(0, f - incumbent)] of normal beliefs."""
+    from scipy.special import ndtr
+
+    sd_P = np.sqrt(np.maximum(variance_P, 1e-12))
+    z_P = (mean_P - incumbent) / sd_P
+    density_P = np.exp(-0.5 * z_P**2) / np.sqrt(2 * np.pi)
+    return np.asarray(sd_P * (z_P * ndtr(z_P) + density_P))
+
+
+class Posterior:
+    """Beliefs over a pool, extended by one believed point at a time (a growing Cholesky factor)."""
+
+    def __init__(self, fitted: Fit, rows_ND: Floats, targets_N: Floats, pool_PD: Floats) -> None:
+        from scipy.linalg import solve_triangular
+
+        self._fit, self._pool_PD = fitted, pool_PD
+        gram_NN = fitted.scale * kernel(rows_ND, rows_ND, fitted.pair_share) + fitted.noise * np.eye(len(rows_ND))
+        chol_NN = np.linalg.cholesky(gram_NN)
+        cross_NP = fitted.scale * kernel(rows_ND, pool_PD, fitted.pair_share)
+        self._solved = [solve_triangular(chol_NN, cross_NP, lower=True, check_finite=False)]
+        self.mean_P: Floats = solve_triangular(chol_NN, targets_N, lower=True) @ self._solved[0]
+        self.variance_P: Floats = fitted.scale - (self._solved[0] ** 2).sum(0)
+
+    def believe(self, picked: int) -> None:
+        """Condition on `picked` having brought its expected value: the means stay, the variances fall."""
+        covariance_P = (
+            self._fit.scale * kernel(self._pool_PD[picked : picked + 1], self._pool_PD, self._fit.pair_share)[0]
+        )
+        for solved_NP in self._solved:
+            covariance_P = covariance_P - solved_NP[:, picked] @ solved_NP
+        column_P = covariance_P / np.sqrt(max(float(self.variance_P[picked]), 0.0) + self._fit.noise)
+        self._solved.append(column_P[None, :])
+        self.variance_P = self.variance_P - column_P**2
+
+
+class GaussianProcess:
+    """`api.Optimizer`; all arithmetic in NumPy, deterministic but for the pool of a large space."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._memory = Memory(problem, "gp")
+        self._all: tuple[list[Architecture], Floats] | None = None
+
+    def ask(self, n: int) -> list[Candidate]:
+        """The batch of highest expected improvement; random points before two evaluations."""
+        if len(self._memory.values) < 2:
+            return self._memory.fill([], n)
+        pool, pool_PD = self._pool()
+        taken = self._pick(pool, pool_PD, n) if pool else []
+        return self._memory.fill(taken, n)
+
+    def tell(self, observations: Sequence[Observation]) -> None:
+        """Learn; points over a cap inform the model but are never the incumbent."""
+        self._memory.tell(observations)
+
+    def _pick(self, pool: list[Architecture], pool_PD: Floats, n: int) -> list[Architecture]:
+        known = list(self._memory.values)
+        rows_ND, targets_N = one_hot(self._memory.space, known), normal_ranks(list(self._memory.values.values()))
+        posterior = Posterior(fit(rows_ND, targets_N), rows_ND, targets_N, pool_PD)
+        feasible = [t for arch, t in zip(known, targets_N, strict=True) if arch not in self._memory.infeasible]
+        incumbent = float(max(feasible, default=targets_N.min()))
+        left_P = np.ones(len(pool), dtype=bool)
+        taken: list[Architecture] = []
+        for _ in range(min(n, len(pool))):
+            gain_P = expected_improvement(posterior.mean_P, posterior.variance_P, incumbent)
+            picked = int(np.argmax(np.where(left_P, gain_P, -1.0)))
+            taken.append(pool[picked])
+            left_P[picked] = False
+            incumbent = max(incumbent, float(posterior.mean_P[picked]))
+            posterior.believe(picked)
+        return taken
+
+    def _pool(self) -> tuple[list[Architecture], Floats]:
+        """New affordable architectures and their one-hot rows."""
+        memory = self._memory
+        if memory.space.size > WHOLE:
+            archs = [arch for arch in dict.fromkeys(self._proposals()) if memory.is_new(arch)]
+            return archs, one_hot(memory.space, archs)
+        if self._all is None:
+            archs = [arch for arch in memory.space.all() if memory.affordable(arch)]
+            memory.rng.shuffle(archs)  # equal gains would else go to the first choices
+            self._all = archs, one_hot(memory.space, archs)
+        keep = [i for i, arch in enumerate(self._all[0]) if arch not in memory.visited]
+        return [self._all[0][i] for i in keep], self._all[1][keep]
+
+    def _proposals(self) -> list[Architecture]:
+        memory = self._memory
+        best = memory.best(POOL_PARENTS)
+        near = [arch for parent in best for arch in memory.space.neighbors(parent)]
+        further = [memory.mutate(parent, 2) for parent in best for _ in range(POOL_RANDOM // (2 * POOL_PARENTS))]
+        return near + further + [memory.space.sample(memory.rng) for _ in range(POOL_RANDOM // 2)]
+
+
+def create(problem: Problem) -> GaussianProcess:
+    """Gaussian process with expected improvement."""
+    return GaussianProcess(problem)

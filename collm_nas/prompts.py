@@ -1,0 +1,229 @@
+"""History into messages, answers into values; used by `data_gen` and the Coordinator alike, so that the text a model is
+trained on is the text it meets in search.
+
+The *digest* (what the Navigator reads) is versioned: change anything that alters its text and `DIGEST_VERSION` goes up,
+and adapters trained on another version are refused. Its parts, in order:
+
+    <digest>   each variable, each choice: pair token, evidence token <e{level}{count}> (and <c{level}> under a cap)
+    <cap><t{level}>          only under a cap: the share of architectures that fit, in sixteenths
+    <best>     the best distinct architectures, best first: pairs, <g{level}> = distance to the best in fitness
+    <past>     its own last three strategies, oldest first: first anchor, <roam{n}>, <gain{n}> = what it brought
+    <nav>      the role
+
+Shapes: M evaluations, D (variable, choice) pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from string import printable
+
+import numpy as np
+
+from collm_nas import evidence
+from collm_nas.api import Architecture, Caps, UserError
+from collm_nas.spaces.base import CHOICE_CHARS, LETTERS, CategoricalSpace
+from collm_nas.strategy import ROAM_STEPS, SETTLED, Direction, Strategy
+
+DIGEST_VERSION = 1
+LEVELS = "0123456789abcdef"
+COUNTS = 6
+GAINS = 6
+PAST = 3
+END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<end>", "<pad>", "<unk>"
+NAVIGATOR_TOKEN, GENERATOR_TOKEN = "<nav>", "<gen>"
+_PAIR_BUDGET = 300  # (variable, choice) pairs shown; larger spaces show the best-supported choices of each variable
+_BEST_BUDGET = 150  # tokens spent on the best architectures
+_BEST_MOST, _BEST_LEAST = 12, 3
+
+
+def vocabulary() -> list[str]:
+    """Every token of the embedded tokenizer, in order: specials, marks, evidence, all pairs, printable characters."""
+    marks = [
+        "<digest>",
+        "<cap>",
+        "<best>",
+        "<past>",
+        "<a>",
+        "<dir>",
+        NAVIGATOR_TOKEN,
+        GENERATOR_TOKEN,
+        "<hint>",
+        "<advice>",
+    ]
+    marks += [f"<{kind}{level}>" for kind in "gctob" for level in LEVELS]
+    marks += [f"<gain{n}>" for n in range(GAINS)] + [f"<roam{n}>" for n in range(ROAM_STEPS)]
+    marks += [f"<why{n}>" for n in range(8)] + [f"<s{n}>" for n in range(len(SETTLED))]
+    marks += [f"<e{level}{count}>" for level in LEVELS for count in range(COUNTS)]
+    pairs = [letter + choice for letter in LETTERS for choice in CHOICE_CHARS]
+    characters = sorted(set(printable) - set("\r\x0b\x0c"))
+    tokens = [PAD_TOKEN, END_TOKEN, UNKNOWN_TOKEN, *marks, *pairs, *characters]
+    return tokens + [f"<spare{n}>" for n in range(-len(tokens) % 64)]
+
+
+def vocabulary_hash(ids: Mapping[str, int]) -> str:
+    """SHA-256 of a tokenizer's tokens and ids: how an adapter's manifest names the tokenizer it was trained with."""
+    return hashlib.sha256(json.dumps(dict(ids), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One past strategy as the digest shows it: its first anchor, its roam, and the gain it brought (0 to 5)."""
+
+    anchor: Architecture
+    roam: int
+    gain: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """The cap as the digest shows it: cost level of each (variable, choice) pair, and how many sixteenths of the
+    space fit."""
+
+    levels: tuple[int, ...]
+    tightness: int
+
+
+def level(value: float, scale: float, centre: float = 0.0) -> str:
+    """A number as one of sixteen levels."""
+    return LEVELS[int(min(15, max(0, round(centre + scale * value))))]
+
+
+def gain_level(before: float, after: float, deviation: float) -> int:
+    """What a round brought: 0 for no better best, else half standard deviations of the history, rounded up, at most
+    5."""
+    if not after > before:
+        return 0
+    return min(GAINS - 1, max(1, math.ceil(2 * (after - before) / max(deviation, 1e-12))))
+
+
+def shown_choices(space: CategoricalSpace, counts_D: Sequence[int] | None = None) -> list[list[int]]:
+    """Which choices of each variable the digest lists: all, or in large spaces those with most evaluations."""
+    sizes = [len(v.choices) for v in space.variables]
+    if sum(sizes) <= _PAIR_BUDGET:
+        return [list(range(k)) for k in sizes]
+    room = max(2, _PAIR_BUDGET // len(sizes))
+    starts = evidence.offsets(space)
+    shown = []
+    for i, k in enumerate(sizes):
+        seen = [0] * k if counts_D is None else [counts_D[starts[i] + c] for c in range(k)]
+        shown.append(sorted(sorted(range(k), key=lambda c: (-seen[c], c))[:room]))
+    return shown
+
+
+def shown_best(space: CategoricalSpace) -> int:
+    """How many of the best architectures the digest lists."""
+    return max(_BEST_LEAST, min(_BEST_MOST, _BEST_BUDGET // (len(space.variables) + 1)))
+
+
+def digest(
+    space: CategoricalSpace,
+    archs: Sequence[Architecture],
+    values: Sequence[float],
+    *,
+    feasible: Sequence[bool] | None = None,
+    past: Sequence[Tried] = (),
+    pressure: Pressure | None = None,
+) -> str:
+    """The Navigator's prompt after these evaluations (distinct architectures, any order). At most about 1,000
+    tokens."""
+    fit = evidence.ridge(space, archs, values)
+    parts = ["<digest>", *_evidence_tokens(space, fit, pressure)]
+    if pressure is not None:
+        parts.append(f"<cap><t{LEVELS[pressure.tightness]}>")
+    keep = range(len(archs)) if feasible is None else [i for i, ok in enumerate(feasible) if ok]
+    parts += _best_tokens(
+        space, [archs[i] for i in keep], [values[i] for i in keep], float(np.std(values)) if len(values) else 0.0
+    )
+    parts.append("<past>")
+    for tried in past[-PAST:]:
+        parts.append(f"{space.format(tried.anchor, 'compact')}<roam{tried.roam}><gain{tried.gain}>")
+    return "".join(parts) + NAVIGATOR_TOKEN
+
+
+def _evidence_tokens(space: CategoricalSpace, fit: evidence.Ridge, pressure: Pressure | None) -> list[str]:
+    # Single effects shrink as variables are added; levels keep their meaning if the step shrinks with them.
+    step = 5.0 * math.sqrt(max(1.0, len(space.variables) / 8))
+    counts = [int(c) for c in fit.counts_D]
+    tokens = []
+    for i, choices in enumerate(shown_choices(space, counts)):
+        for c in choices:
+            at = fit.offsets[i] + c
+            count = min(COUNTS - 1, (1 + counts[at]).bit_length() - 1)
+            tokens.append(f"{LETTERS[i]}{CHOICE_CHARS[c]}<e{level(fit.mean_D[at], step, 8)}{count}>")
+            if pressure is not None:
+                tokens.append(f"<c{LEVELS[pressure.levels[at]]}>")
+    return tokens
+
+
+def _best_tokens(
+    space: CategoricalSpace, archs: Sequence[Architecture], values: Sequence[float], deviation: float
+) -> list[str]:
+    order = sorted(range(len(archs)), key=lambda i: (-values[i], archs[i].choices))[: shown_best(space)]
+    tokens = ["<best>"]
+    for i in order:
+        gap = (values[order[0]] - values[i]) / deviation if deviation > 0 else 0.0
+        tokens.append(f"{space.format(archs[i], 'compact')}<g{level(gap, 5)}>")
+    return tokens
+
+
+def pressure(
+    space: CategoricalSpace, caps: Caps, costs: Callable[[Architecture], Mapping[str, float]]
+) -> Pressure | None:
+    """How the tightest cap presses, estimated on 200 random architectures (fixed seed); None without caps."""
+    if not caps.limits:
+        return None
+    rng = Random(0)
+    archs = [space.sample(rng) for _ in range(200)]
+    rows = [costs(arch) for arch in archs]
+    shares = {name: sum(row[name] <= limit for row in rows) / len(rows) for name, limit in caps.limits.items()}
+    tightest = min(shares, key=lambda name: (shares[name], name))
+    values = np.array([row[tightest] for row in rows])
+    return pressure_from(evidence.one_hot(space, archs), values, shares[tightest])
+
+
+def pressure_from(rows_ND: evidence.Floats, costs_N: evidence.Floats, share: float) -> Pressure:
+    """Cost levels from a ridge fit of standardised costs on one-hot rows; `share` of the points fit."""
+    z_N = (costs_N - costs_N.mean()) / (costs_N.std() or 1.0)
+    d = rows_ND.shape[1]
+    weights_D = np.linalg.solve(rows_ND.T @ rows_ND + np.eye(d), rows_ND.T @ z_N)
+    return Pressure(tuple(LEVELS.index(level(float(w), 5, 8)) for w in weights_D), min(15, int(16 * share)))
+
+
+def generator_prompt(space: CategoricalSpace, strategy: Strategy) -> str:
+    """All that the Generator sees: the strategy and its role."""
+    return strategy.compact(space) + GENERATOR_TOKEN
+
+
+def empty_strategy(space: CategoricalSpace, archs: Sequence[Architecture]) -> Strategy:
+    """A strategy without opinion, for when the Navigator's answer cannot be read: the given architectures as
+    anchors."""
+    return Strategy(tuple(archs), tuple(Direction(0, min(1, len(v.choices) - 1), 0) for v in space.variables), 4, 0)
+
+
+def json_schema(space: CategoricalSpace) -> str:
+    """The `json` mode's form of a candidate: an object with one string, legal or not."""
+    longest = max(64, 2 * len(space.format(next(space.all()))))
+    arch = {"type": "string", "maxLength": longest}
+    schema = {"type": "object", "properties": {"arch": arch}, "required": ["arch"], "additionalProperties": False}
+    return json.dumps(schema)
+
+
+def parse_candidate(space: CategoricalSpace, text: str) -> Architecture:
+    """A Generator's answer, read leniently: compact or native form, bare or in a JSON object; UserError if neither."""
+    answer = text.strip()
+    if answer.startswith("{"):
+        try:
+            value = json.loads(answer)
+        except json.JSONDecodeError:
+            raise UserError(f"not JSON: {answer[:60]!r}") from None
+        answer = str(value.get("arch", "")) if isinstance(value, dict) else ""
+    try:
+        return space.parse(answer, "compact")
+    except UserError:
+        return space.parse(answer)

@@ -1,0 +1,129 @@
+"""`result.json` from the journal's events alone: the same events give the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from collm_nas.api import UserError
+
+Event = Mapping[str, Any]
+COUNTS = ("attempted", "valid", "unique", "evaluated")
+PROPOSERS = ("init", "model", "fallback")
+"""Always among `counts_by_proposer`, also where they proposed nothing."""
+
+
+def derive(events: Sequence[Event]) -> dict[str, Any]:
+    """The content of `result.json`; figures are unrounded, `best` is None where nothing feasible was evaluated.
+
+    A run without an end event is `interrupted`: its winner is not chosen yet, so its report columns are not read.
+    Raises UserError where there is no header.
+    """
+    headers = _of(events, "header")
+    if not headers:
+        raise UserError("the journal holds no header: nothing was searched in this run; begin it again")
+    evaluations, completions = _of(events, "evaluation"), _of(events, "completion")
+    end = next((e for e in reversed(events) if e["event"] in ("end", "header")), {})
+    first, last = headers[0], headers[-1]
+    return {
+        "best": _best(evaluations, end.get("report", {})),
+        "counts": _counts(_of(events, "candidate"), evaluations),
+        "counts_by_proposer": _by_proposer(_of(events, "candidate"), evaluations),
+        "history": _history(evaluations),
+        "tokens": {
+            "prompt": sum(sum(e["prompt_tokens"]) for e in completions),
+            "completion": sum(sum(e["tokens"]) for e in completions),
+        },
+        "seconds": {
+            "llm": sum(sum(e["seconds"]) for e in completions),
+            "evaluate": sum(e["seconds"] for e in evaluations),
+            "total": max(e.get("time", 0.0) for e in events),
+        },
+        "ended": end.get("reason", "interrupted"),
+        "warnings": _warnings(events, end.get("reason")),
+        "strategies": sum(e["role"] == "navigator" for e in completions),
+        "decoding": first.get("options", {}).get("decoding"),
+        "protocol": _protocol(first, last),
+        "seen": first.get("seen", "n/a"),
+        "seed": first["seed"],
+        "versions": first.get("versions", {}),
+    }
+
+
+def dumps(result: Mapping[str, Any]) -> str:
+    """The text of `result.json`."""
+    return json.dumps(result, indent=1, allow_nan=False) + "\n"
+
+
+def _of(events: Iterable[Event], kind: str) -> list[Event]:
+    return [e for e in events if e["event"] == kind]
+
+
+def _best(evaluations: Sequence[Event], report: Mapping[str, float]) -> dict[str, Any] | None:
+    """The first of the best feasible evaluations."""
+    feasible = [e for e in evaluations if e["feasible"]]
+    if not feasible:
+        return None
+    best = max(feasible, key=lambda e: float(e["fitness"]))
+    return {"arch": best["arch"], "fitness": best["fitness"], "report": dict(report), "costs": dict(best["costs"])}
+
+
+def _history(evaluations: Sequence[Event]) -> list[dict[str, Any]]:
+    history: list[dict[str, Any]] = []
+    best: float | None = None
+    for event in evaluations:
+        if event["feasible"] and (best is None or event["fitness"] > best):
+            best = event["fitness"]
+        row = {key: event[key] for key in ("query", "arch", "fitness")}
+        history.append({**row, "best_so_far": best, "proposer": event["proposer"], "feasible": event["feasible"]})
+    return history
+
+
+def _counts(candidates: Sequence[Event], evaluations: Sequence[Event]) -> dict[str, int]:
+    legal = sum(e["arch"] is not None for e in candidates)
+    unique = sum(bool(e["unique"]) for e in candidates)
+    return dict(zip(COUNTS, (len(candidates), legal, unique, len(evaluations)), strict=True))
+
+
+def _by_proposer(candidates: Sequence[Event], evaluations: Sequence[Event]) -> dict[str, dict[str, int]]:
+    names = dict.fromkeys([*PROPOSERS, *(e["proposer"] for e in candidates)])
+    return {
+        name: _counts(
+            [e for e in candidates if e["proposer"] == name], [e for e in evaluations if e["proposer"] == name]
+        )
+        for name in names
+    }
+
+
+def _warnings(events: Sequence[Event], reason: str | None) -> list[str]:
+    found = []
+    candidates, completions = _of(events, "candidate"), _of(events, "completion")
+    fallbacks = sum(e["proposer"] == "fallback" for e in candidates)
+    if fallbacks:
+        found.append(
+            f"{fallbacks} candidates were drawn at random, because nothing new was proposed (proposer fallback)"
+        )
+    cut = sum(not finished for e in completions for finished in e["finished"])
+    if cut:
+        found.append(f"{cut} answers of the language models were cut at their token limit")
+    if reason == "exhausted":
+        found.append("the search ended before its budget: no architecture was left to evaluate")
+    if not any(e["feasible"] for e in _of(events, "evaluation")):
+        found.append("nothing was evaluated within the caps, so there is no best architecture")
+    return found
+
+
+def _protocol(first: Event, last: Event) -> dict[str, Any]:
+    """What the figures stand for: space, table or supernet with its hash, fitness, report, budget, seeds."""
+    space, options = first["space"], first.get("options", {})
+    shown = ("init", "batch", "caps", "over_cap", "optimizer", "decoding", "encoding", "temperature", "target")
+    return {
+        "space": space["name"] if isinstance(space, Mapping) else space,
+        **({"space_sha256": first["space_sha256"]} if "space_sha256" in first else {}),
+        **first.get("protocol", {}),
+        "budget": last["budget"],
+        "seeds": [first["seed"]],
+        **{key: options[key] for key in shown if key in options},
+        **({"model": first["engine"]} if first.get("engine") else {}),
+    }

@@ -1,0 +1,140 @@
+"""The run folder: `journal.jsonl` (the truth), `result.json` and `report.html` (derived from it)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from collm_nas import result
+from collm_nas.api import UserError
+from collm_nas.journal import Event, Journal, read
+from collm_nas.stages import stage
+
+JOURNAL, RESULT, REPORT = "journal.jsonl", "result.json", "report.html"
+
+
+def open_journal(out: Path | None, resume: bool, began: float) -> Journal:
+    """The journal of this run folder (in memory for None); nothing is created before its first event.
+
+    Raises UserError for a folder that holds anything and is not to be resumed, or that holds no run.
+    """
+    if out is None:
+        if resume:
+            raise UserError("--resume needs --out RUN, the folder of the run to go on with")
+        return Journal(began=began)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; give a folder")
+    try:
+        held = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be read: {error.strerror}; choose another") from None
+    if held and not resume:
+        raise UserError(f"--out {out} is not empty; add --resume to go on with the run in it, or choose another folder")
+    if held and JOURNAL not in held:
+        raise UserError(
+            f"--out {out} holds {held[0]!r} but no {JOURNAL}, so it is no run to resume; choose another folder"
+        )
+    _check_writable(out)
+    return Journal(out / JOURNAL, began=began)
+
+
+def _check_writable(out: Path) -> None:
+    folder = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--out {out} cannot be written: {folder} is no folder that you may write in; choose another")
+
+
+def check_same(old: Mapping[str, Any], new: Mapping[str, Any], out: Path | None) -> None:
+    """UserError that names the first option in which a resumed search differs from the one the run was begun with."""
+
+    def refuse(option: str, was: object, now: object) -> UserError:
+        return UserError(
+            f"{option}: the run in {out} was begun with {was}, not {now}; resume it as it was begun, or choose another "
+            "--out"
+        )
+
+    if old["space"]["name"] != new["space"]["name"]:
+        raise refuse("--space", repr(old["space"]["name"]), repr(new["space"]["name"]))
+    if old["space_sha256"] != new["space_sha256"] and old["space"] != new["space"]:
+        raise refuse("--space", f"another definition of {old['space']['name']!r}", "this one")
+    _check_protocol(old["protocol"], new["protocol"], refuse)
+    if old["seed"] != new["seed"]:
+        raise refuse("--seed", old["seed"], new["seed"])
+    _check_options(old["options"], new["options"], refuse)
+
+
+def _check_protocol(old: Mapping[str, Any], new: Mapping[str, Any], refuse: Any) -> None:
+    if old.get("source") != new.get("source") or old.get("function") != new.get("function"):
+        raise refuse("the evaluator", _evaluator(old), _evaluator(new))
+    if old.get("sha256") != new.get("sha256"):
+        raise refuse("--table", _evaluator(old), _evaluator(new))
+    for key in ("fitness", "report"):
+        if old.get(key) != new.get(key):
+            raise refuse(f"--{key}", repr(old.get(key)), repr(new.get(key)))
+
+
+def _evaluator(protocol: Mapping[str, Any]) -> str:
+    name = protocol.get("table") or protocol.get("function") or protocol.get("source")
+    return f"{name}" + (f" (sha256 {protocol['sha256'][:12]}…)" if protocol.get("sha256") else "")
+
+
+def _check_options(old: Mapping[str, Any], new: Mapping[str, Any], refuse: Any) -> None:
+    if old["optimizer"] != new["optimizer"]:
+        raise refuse("--optimizer", old["optimizer"], new["optimizer"])
+    for cost in sorted({*old["caps"], *new["caps"]}):
+        if old["caps"].get(cost) != new["caps"].get(cost):
+            raise refuse(f"--max-{cost}", old["caps"].get(cost, "no such cap"), new["caps"].get(cost, "no such cap"))
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            raise refuse(f"--{key.replace('_', '-')}", _shown(old.get(key)), _shown(new.get(key)))
+
+
+def _shown(value: object) -> str:
+    return "none" if value in (None, []) else f"{value!r:.80}"
+
+
+def write(run: Path) -> dict[str, Any]:
+    """Derive `result.json` and `report.html` from the journal; files that are right already are not touched."""
+    events = _events(run)
+    derived = result.derive(events)
+    _replace(run / RESULT, result.dumps(derived).encode())
+    write_report(derived, events, run / REPORT)
+    return derived
+
+
+def write_report(derived: Mapping[str, Any], events: list[Event], path: Path) -> None:
+    """The report of a run, at `path`."""
+    page = stage("eval.report").render(derived, events)
+    _replace(path, page.encode())
+
+
+def _events(run: Path) -> list[Event]:
+    if not run.is_dir() or not (run / JOURNAL).is_file():
+        raise UserError(f"{run} holds no {JOURNAL}; name the folder of a run (what `collm-nas search` printed)")
+    return read(run / JOURNAL)[0]
+
+
+def load(run: Path) -> tuple[dict[str, Any], list[Event]]:
+    """Result and events of a run, from its journal alone; nothing is written."""
+    events = _events(run)
+    return result.derive(events), events
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    if path.is_file() and path.read_bytes() == data:
+        return
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; mend that and run `collm-nas replay`"
+        ) from None

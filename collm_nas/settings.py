@@ -1,0 +1,234 @@
+"""The options of one search, checked in one place for the shell and for Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+from collm_nas.api import Architecture, Caps, Problem, SearchSpace, UserError
+
+COSTS = ("flops", "params", "latency")
+SAMPLINGS = ("masked",)
+DECODINGS = ("free", "json", "legal", "new")
+"""The decoding modes there are; `api.DECODING_MODES` also names the one to come (`affordable`, caps by mask)."""
+ENCODINGS = ("compact", "native")
+
+
+class Options(TypedDict, total=False):
+    """The keywords of `Settings`, for the signatures of `search` and `open_search`."""
+
+    budget: int
+    init: int | None
+    batch: int
+    model: Any
+    navigator: str | Path | None
+    generator: str | Path | None
+    engine: str
+    grammar_backend: str
+    optimizer: str
+    decoding: str
+    sampling: str
+    encoding: str | None
+    temperature: float | None
+    max_flops: float | None
+    max_params: float | None
+    max_latency: float | None
+    over_cap: str
+    target: float | None
+    max_hours: float | None
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What `search` and `open_search` take besides space and evaluator."""
+
+    budget: int = 100  # evaluations of distinct architectures, `init` and `start_from` included
+    init: int | None = None  # random ones to begin with; None: 10, or the budget where that is smaller
+    batch: int = 5  # candidates asked for at once
+    model: Any = None  # a folder with base, navigator and generator, or an `api.Engine`; None: the embedded one
+    navigator: str | Path | None = None  # another adapter for this role
+    generator: str | Path | None = None
+    engine: str = "transformers"  # a file of `inference/engines`
+    grammar_backend: str = "outlines_core"  # a file of `inference/backends`
+    optimizer: str = "collm"  # the language models, or a file of `collm_nas/optimizers`
+    decoding: str = "new"  # one of DECODINGS
+    sampling: str = "masked"  # one of SAMPLINGS
+    encoding: str | None = None  # one of ENCODINGS; None: the one the model was trained on
+    temperature: float | None = None  # None: the one the Coordinator was tuned for
+    max_flops: float | None = None  # multiply-adds
+    max_params: float | None = None
+    max_latency: float | None = None  # milliseconds
+    over_cap: str = "reject"  # or `evaluate`: over-cap candidates are evaluated, and never best
+    target: float | None = None  # stop at the first feasible fitness of at least this
+    max_hours: float | None = None  # all sessions added up
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UserError in one sentence that names the option and what is legal."""
+        for name in ("budget", "batch"):
+            _whole(name, getattr(self, name), 1)
+        _whole("seed", self.seed, 0)
+        if self.init is not None:
+            _whole("init", self.init, 0)
+            if self.init > self.budget:
+                raise UserError(
+                    f"--init {self.init} is more than --budget {self.budget}, which it is part of; lower it"
+                )
+        _one_of("decoding", self.decoding, DECODINGS)
+        _one_of("sampling", self.sampling, SAMPLINGS)
+        _one_of("over-cap", self.over_cap, ("reject", "evaluate"))
+        if self.encoding is not None:
+            _one_of("encoding", self.encoding, ENCODINGS)
+        _number("target", self.target, positive=False)
+        _number("temperature", self.temperature, zero=True)
+        _number("max-hours", self.max_hours)
+        for cost in COSTS:
+            _number(f"max-{cost}", getattr(self, f"max_{cost}"))
+        if self.optimizer != "collm" and (self.model or self.navigator or self.generator):
+            raise UserError(
+                f"--model is for --optimizer collm, but the optimizer is {self.optimizer!r}, which has none"
+            )
+
+    @property
+    def caps(self) -> Caps:
+        """The caps that were set."""
+        limits = {cost: float(limit) for cost in COSTS if (limit := getattr(self, f"max_{cost}")) is not None}
+        return Caps(limits, "reject" if self.over_cap == "reject" else "evaluate")
+
+    @property
+    def first(self) -> int:
+        """Number of random architectures to begin with: 10 where it was left out, or the budget if that is smaller."""
+        return min(10, self.budget) if self.init is None else self.init
+
+    def recorded(self, starts: Sequence[str]) -> dict[str, Any]:
+        """The options as the journal's header keeps them; those of language models only where there is one."""
+        options: dict[str, Any] = {
+            "optimizer": self.optimizer,
+            "init": self.first,
+            "batch": self.batch,
+            "caps": dict(self.caps.limits),
+            "over_cap": self.over_cap,
+            "target": self.target,
+            "max_hours": self.max_hours,
+            "start_from": list(starts),
+        }
+        if self.optimizer == "collm":
+            options |= {
+                "model": _name(self.model) or "embedded",
+                "navigator": _name(self.navigator),
+                "generator": _name(self.generator),
+                "engine": self.engine,
+                "decoding": self.decoding,
+                "sampling": self.sampling,
+                "grammar_backend": self.grammar_backend,
+                "encoding": self.encoding,
+                "temperature": self.temperature,
+            }
+        return options
+
+
+def _name(model: Any) -> str | None:
+    """How a model is told from another: a folder by its absolute path, an engine object by its type."""
+    if model is None or model == "embedded":
+        return None if model is None else "embedded"
+    return str(Path(model).expanduser().resolve()) if isinstance(model, str | Path) else type(model).__name__
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"--{name} must be a whole number of at least {least}, but is {value!r}")
+
+
+def _number(name: str, value: Any, *, positive: bool = True, zero: bool = False) -> None:
+    if value is None:
+        return
+    legal = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not legal or (positive and (value < 0 or (value == 0 and not zero))):
+        kind = "a finite number" + (", zero or more" if zero else " above zero" if positive else "")
+        raise UserError(f"--{name} must be {kind}, but is {value!r}")
+
+
+def _one_of(name: str, value: str, legal: Sequence[str]) -> None:
+    if value not in legal:
+        raise UserError(f"--{name} {value!r} is unknown; legal: {', '.join(legal)}")
+
+
+def check_caps(problem: Problem) -> None:
+    """UserError where a cap has no cost to hold against, or lies below the cheapest architecture.
+
+    The cheapest is exact in spaces small enough to walk through; in larger ones it is the best of several descents.
+    """
+    from collm_nas.memory import Memory
+
+    caps = problem.caps
+    if not caps.limits:
+        return
+    example = next(iter(problem.space.all()))
+    known = {} if problem.costs is None else problem.costs(example)
+    for cost in caps.limits:
+        if cost not in known:
+            raise UserError(
+                f"--max-{cost}: neither the space {problem.space.name!r} nor the table knows the cost {cost!r}; "
+                f"known: {', '.join(sorted(set(known) & set(COSTS))) or 'none'}"
+            )
+    if Memory(_with_caps(problem, caps.limits), "caps").new_random() is not None:
+        return
+    for cost, limit in caps.limits.items():
+        cheapest, exact = _cheapest(problem, cost)
+        if cheapest > limit:
+            found = "the cheapest architecture" if exact else "the cheapest architecture found"
+            raise UserError(f"--max-{cost} {limit:g} is below {found}, which has {cost} {cheapest:g}; raise it")
+    names = " and ".join(f"--max-{cost} {limit:g}" for cost, limit in caps.limits.items())
+    raise UserError(f"no architecture was found that meets {names} together; raise one of them")
+
+
+def _with_caps(problem: Problem, limits: Mapping[str, float]) -> Problem:
+    return Problem(problem.space, 0, problem.budget, Caps(limits, "reject"), problem.costs)
+
+
+def _cheapest(problem: Problem, cost: str) -> tuple[float, bool]:
+    """The lowest value of this cost, and whether all architectures were looked at."""
+    from collm_nas.memory import Memory
+
+    space = problem.space
+    if space.size <= 100_000:
+        return min(problem.costs(arch)[cost] for arch in space.all()), True
+    memory = Memory(_with_caps(problem, {cost: 0.0}), "cheapest")
+    descents = [memory.within_caps(space.sample(memory.rng)) for _ in range(8)]
+    return min(problem.costs(arch)[cost] for arch in descents), False
+
+
+def read_starts(space: SearchSpace, start_from: object) -> list[Architecture]:
+    """The starting architectures, from a text file (one native spelling a line, `#` comments) or a sequence.
+
+    Raises UserError that names file, line and culprit.
+    """
+    if start_from is None:
+        return []
+    if isinstance(start_from, str | Path):
+        return _read_starts(space, Path(start_from))
+    if not isinstance(start_from, Sequence):
+        raise UserError(f"--start-from must be a file or a sequence of architectures, but is {start_from!r:.60}")
+    return [one if isinstance(one, Architecture) else space.parse(one) for one in start_from]
+
+
+def _read_starts(space: SearchSpace, path: Path) -> list[Architecture]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"--start-from: cannot read {path}: {reason}") from None
+    archs = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                archs.append(space.parse(line.strip()))
+            except ValueError as error:
+                raise UserError(f"--start-from: {path}, line {number}: {error}") from None
+    if not archs:
+        raise UserError(f"--start-from: {path} holds no architecture; give one native spelling a line")
+    return archs

@@ -1,0 +1,300 @@
+"""Many optimisers on one protocol: seeds spread over the cores, every finished search kept, a killed bench resumed.
+
+All rows of a seed begin with the same architectures and run through `collm_nas.runner`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from collm_nas.api import Optimizer, Problem, UserError
+from collm_nas.journal import Journal, JournaledEngine
+from eval.metrics import normalised_regret, queries_to_reach, regret
+from eval.problems import Instance, ProblemSpec, describe, load
+from eval.rows import Row
+
+ENGINE = "transformers"
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """What all rows share."""
+
+    problem: ProblemSpec
+    budget: int = 100
+    init: int = 10
+    batch: int = 5
+    seeds: int = 30
+    """Number of seeds; they are 0, 1, 2, ..."""
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "batch", "seeds"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} must be at least 1, but is {getattr(self, name)}")
+        if not 0 <= self.init <= self.budget:
+            raise UserError(f"--init {self.init} must lie in 0..--budget ({self.budget})")
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values that stand beside every figure."""
+        shared = {"budget": self.budget, "init": self.init, "batch": self.batch}
+        return {**describe(self.problem), **shared, "seeds": self.seeds}
+
+
+def line(said: dict[str, Any]) -> str:
+    """The protocol in one line: space, table with hash, fitness, report, budget, seeds."""
+    shown = ["problem", "space", "table", "sha256", "covers", "fitness", "report", "caps", "budget", "init", "batch"]
+    parts = [f"{key} {_plain(said[key])}" for key in shown if said.get(key) not in (None, [], {})]
+    parts += [f"seeds 0..{said['seeds'] - 1}"] + (["choices relabelled"] if said.get("relabelled") else [])
+    return " | ".join(parts)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return ",".join(f"{k}<={v:g}" for k, v in value.items())
+    return str(value)
+
+
+# --- one search -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One search: what a worker is sent."""
+
+    protocol: Protocol
+    row: Row
+    seed: int
+
+    def key(self) -> str:
+        """What identifies the search; equal keys, equal outcome."""
+        parts = [describe(self.protocol.problem), self.row.name, self.row.options, self.seed]
+        parts += [self.protocol.budget, self.protocol.init, self.protocol.batch]
+        if self.row.model is not None:
+            parts.append(_model_mark(self.row.model))
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+@lru_cache(maxsize=8)
+def _model_mark(model: Path) -> str:
+    """Hash of a model folder's weights and settings: another model under the same name is another search."""
+    digest = hashlib.sha256()
+    for path in sorted([*model.rglob("*.safetensors"), *model.rglob("*.json")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _engine(model: Path) -> Any:
+    """Loaded once in each process."""
+    import torch
+
+    from inference import engines
+
+    torch.set_num_threads(1)
+    return engines.load(ENGINE, model)
+
+
+def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer, dict[str, Any]]:
+    """The row's optimiser, and what its engine says of itself (empty without one)."""
+    options = dict(row.options)
+    if row.model is None:
+        from collm_nas import optimizers
+
+        return optimizers.create(row.name, problem, **options), {}
+    from collm_nas.coordinator import create
+
+    options.pop("model", None)
+    engine = _engine(row.model)
+    described = engine.describe()
+    options.setdefault("encoding", described.get("encoding", "compact"))
+    return create(problem, engine=JournaledEngine(engine, journal), **options), described
+
+
+def search(job: Job) -> Record:
+    """Runs one search and measures it."""
+    from collm_nas import result, runner
+
+    protocol = job.protocol
+    instance = load(protocol.problem, job.seed)
+    problem = Problem(instance.space, job.seed, protocol.budget, instance.caps, instance.costs)
+    journal = Journal(None)
+    optimizer, engine = _optimizer(job.row, problem, journal)
+    starts = instance.starts(protocol.init, job.seed)
+    runner.run(problem, optimizer, instance.evaluator, journal, initial=starts, batch=protocol.batch)
+    return {
+        "key": job.key(),
+        "row": job.row.label,
+        "seed": job.seed,
+        "seen": _seen(engine, instance),
+        **_measure(instance, result.derive(journal.events)),
+    }
+
+
+def _seen(engine: dict[str, Any], instance: Instance) -> str | None:
+    """Whether the model was trained on this table; None for a row without a model."""
+    if not engine:
+        return None
+    trained = set(engine.get("sources", {}).values())
+    return "seen" if trained & set(instance.evaluator.protocol().get("source_hashes", ())) else "unseen"
+
+
+def _measure(instance: Instance, outcome: dict[str, Any]) -> Record:
+    """`curve` and so `queries` follow what is worth the point that would be chosen after each query.
+
+    Where fitness is noisy that is not always the best one met: a search is judged by what it would hand over.
+    """
+    curve: list[float | None] = []
+    incumbent: float | None = None
+    for i, query in enumerate(outcome["history"]):
+        best = query["best_so_far"]
+        if best is not None and query["feasible"] and (i == 0 or best != outcome["history"][i - 1]["best_so_far"]):
+            incumbent = instance.value(instance.space.parse(query["arch"]), query["fitness"])
+        curve.append(incumbent)
+    if incumbent is None or outcome["best"] is None:
+        raise UserError("a search of the benchmark evaluated nothing within the caps; raise them or the budget")
+    return {
+        "final": incumbent,
+        "regret": regret(instance.best, incumbent),
+        "normalised_regret": normalised_regret(instance.best, instance.typical, incumbent),
+        "queries": queries_to_reach(curve, instance.best),
+        "found": queries_to_reach(curve[-1:], instance.best) is not None,
+        "report": outcome["best"]["report"],
+        "counts": outcome["counts"],
+        "by_proposer": {k: v["evaluated"] for k, v in outcome["counts_by_proposer"].items()},
+        "tokens": outcome["tokens"],
+        "seconds": outcome["seconds"],
+        "curve": curve,
+    }
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+def run(
+    protocol: Protocol,
+    rows: Sequence[Row],
+    journal: Path,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Record]:
+    """All rows on all seeds, in the order seed by seed; what `journal` already holds is not run again.
+
+    Records of other protocols in that file are left alone. Each finished search is appended and synced at once.
+    """
+    _check(protocol, rows)
+    jobs = [Job(protocol, row, seed) for seed in range(protocol.seeds) for row in rows]
+    done = {record["key"]: record for record in _read(journal)}
+    left = [job for job in jobs if job.key() not in done]
+    with closing(_Appender(journal)) as append:
+        for i, record in enumerate(_searches(left, processes), start=len(jobs) - len(left) + 1):
+            append(record)
+            done[record["key"]] = record
+            if progress is not None:
+                progress(i, len(jobs))
+    return [{**done[job.key()], "row": job.row.label} for job in jobs]
+
+
+def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
+    """UserError where an option's value or a model folder is wrong, before hours are spent on other rows."""
+    from collm_nas import optimizers
+    from inference.folder import ModelFolder
+
+    instance = load(protocol.problem, 0)
+    problem = Problem(instance.space, 0, protocol.budget, instance.caps, instance.costs)
+    for row in rows:
+        if row.model is not None:
+            ModelFolder.open(row.model)
+        else:
+            optimizers.create(row.name, problem, **dict(row.options))
+
+
+def _searches(jobs: Sequence[Job], processes: int) -> Iterator[Record]:
+    """Records as they come; in this process where one is enough."""
+    if processes <= 1 or len(jobs) <= 1:
+        yield from map(search, jobs)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, _one_thread) as pool:
+        futures = [pool.submit(search, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker was killed, for want of memory perhaps; run it again with fewer --processes"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """Runs first in a worker, before anything there imports NumPy or torch, which look at these once.
+
+    Ctrl-C ends a worker at once; else it would go on with the searches that it was already handed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
+
+
+def _read(journal: Path) -> list[Record]:
+    """The finished searches; a line torn by a kill is left out, any other broken line is refused."""
+    if not journal.exists():
+        return []
+    records = []
+    lines = journal.read_text(encoding="utf-8").split("\n")
+    for number, text in enumerate(lines, start=1):
+        if not text:
+            continue
+        try:
+            records.append(json.loads(text))
+        except ValueError:
+            if number < len(lines):
+                raise UserError(f"{journal} is damaged at line {number}; delete it, its search is run again") from None
+    return records
+
+
+class _Appender:
+    """Appends records, each synced; cuts a torn last line off first. Nothing is made before the first record."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+
+    def __call__(self, record: Record) -> None:
+        file = self._file = self._file or self._opened()
+        file.write(json.dumps(record).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+    def _opened(self) -> BinaryIO:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        old = self._path.read_bytes() if self._path.exists() else b""
+        file = self._path.open("ab")
+        file.truncate(old.rfind(b"\n") + 1)
+        return file
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+
+
+def settings(protocol: Protocol, rows: Sequence[Row]) -> dict[str, Any]:
+    """All that determines the figures, as JSON values."""
+    return {"protocol": protocol.describe(), "problem": asdict(protocol.problem), "rows": [asdict(row) for row in rows]}

@@ -1,0 +1,99 @@
+"""`collm-nas bench`: our search against rivals on one protocol."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from collm_nas.api import DECODING_MODES
+
+COSTS = ("flops", "params", "latency")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench`."""
+    what = parser.add_argument_group("problem")
+    what.add_argument("--problem", default="digits-cells", metavar="P", help="digits-cells, landscapes or table")
+    what.add_argument("--space", default="", metavar="S", help="space of --problem table: a name or a YAML file")
+    what.add_argument("--table", default="", metavar="F", help="CSV or Parquet of --problem table")
+    what.add_argument("--fitness", metavar="COL", help="column the search sees (digits-cells: valid)")
+    what.add_argument(
+        "--report", action="append", metavar="COL", help="column read once, for the chosen one; repeatable"
+    )
+    what.add_argument("--variables", type=int, metavar="N", help="size of every landscape (default: 4 to 12, drawn)")
+    what.add_argument("--relabel", action="store_true", help="control: choices in another order for every seed")
+    for cost in COSTS:
+        what.add_argument(f"--max-{cost}", type=float, metavar="X", help=f"cap on {cost}, for tables")
+    how = parser.add_argument_group("protocol")
+    how.add_argument(
+        "--rows", metavar="R,R", help="optimisers, as name[:option=value]...; default: collm and all others"
+    )
+    how.add_argument("--seeds", type=int, default=30, metavar="N", help="seeds 0..N-1 (default 30)")
+    how.add_argument("--budget", type=int, default=100, metavar="N", help="evaluations a search (default 100)")
+    how.add_argument("--init", type=int, default=10, metavar="N", help="random ones among them, shared by all rows")
+    how.add_argument("--batch", type=int, default=5, metavar="N", help="candidates asked for at once (default 5)")
+    model = parser.add_argument_group("the row collm")
+    model.add_argument("--model", metavar="DIR", help="model folder (default: the embedded one)")
+    model.add_argument("--temperature", type=float, metavar="T")
+    model.add_argument("--decoding", choices=DECODING_MODES, default="new")
+    model.add_argument("--encoding", choices=("compact", "native"))
+    parser.add_argument("--processes", type=int, metavar="N", help="searches at once (default: all cores)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default bench-PROBLEM; a killed bench goes on there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs what is missing, prints the table, writes `searches.jsonl`, `bench.csv` and `bench.json`."""
+    from rich.console import Console
+
+    from eval import bench, summary
+
+    protocol = _protocol(args)
+    rows = _rows(args)
+    said = protocol.describe()  # before anything is written: a wrong table or column ends here
+    folder = args.out or Path(f"bench-{args.problem}")
+    console = Console()
+    records = _searched(args, protocol, rows, folder / "searches.jsonl", Console(stderr=True))
+    lines = summary.summarise(records, protocol.budget)
+    console.print(summary.table(lines, bench.line(said)))
+    summary.write(folder, records, lines, bench.settings(protocol, rows))
+    console.print(f"{folder / 'bench.csv'}, {folder / 'bench.json'}", soft_wrap=True)
+    return 0
+
+
+def _protocol(args: argparse.Namespace) -> Any:
+    from eval.bench import Protocol
+    from eval.problems import ProblemSpec
+
+    packaged = args.problem == "digits-cells"
+    caps = tuple((cost, limit) for cost in COSTS if (limit := getattr(args, f"max_{cost}")) is not None)
+    problem = ProblemSpec(
+        kind=args.problem,
+        space=args.space,
+        table=args.table,
+        fitness=args.fitness or ("valid" if packaged else None),
+        report=tuple(args.report or (("test",) if packaged else ())),
+        variables=args.variables,
+        relabel=args.relabel,
+        limits=caps,
+    )
+    return Protocol(problem=problem, budget=args.budget, init=args.init, batch=args.batch, seeds=args.seeds)
+
+
+def _rows(args: argparse.Namespace) -> list[Any]:
+    from eval.rows import MODEL_OPTIONS, default_rows, parse_row
+
+    chosen = {name: getattr(args, name) for name in MODEL_OPTIONS}
+    return [parse_row(text, chosen) for text in (args.rows.split(",") if args.rows else default_rows())]
+
+
+def _searched(args: argparse.Namespace, protocol: Any, rows: list[Any], journal: Path, console: Any) -> Any:
+    from rich.progress import Progress
+
+    from eval import bench
+
+    processes = args.processes or os.cpu_count() or 1
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f"{len(rows)} rows, {protocol.seeds} seeds", total=len(rows) * protocol.seeds)
+        return bench.run(protocol, rows, journal, processes, lambda done, _: bar.update(task, completed=done))

@@ -1,0 +1,97 @@
+"""Figures of merit of a search, and how sure they are. A query that never came is censored, not left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, isinf
+from typing import Any
+
+BOOTSTRAPS = 4000
+TOLERANCE = 1e-9  # two fitness values closer than this are one
+
+
+def regret(best_known: float, found: float) -> float:
+    """What is missing to the best known value, in units of the fitness."""
+    return best_known - found
+
+
+def normalised_regret(best_known: float, typical: float, found: float) -> float:
+    """Regret in units of (best known - median of random points): 0 is the best, 1 a typical random point."""
+    span = best_known - typical
+    return regret(best_known, found) / span if span > 0 else 0.0
+
+
+def queries_to_reach(curve: Sequence[float | None], goal: float) -> int | None:
+    """The first query (from 1) whose best so far reaches `goal`; None if the search ended before (censored)."""
+    for query, best in enumerate(curve, start=1):
+        if best is not None and best >= goal - TOLERANCE:
+            return query
+    return None
+
+
+def censored_median(queries: Sequence[int | None]) -> float:
+    """Median with censored ones counted as longer than all others: infinite where half of them or more never came."""
+    if not queries:
+        return inf
+    ordered = sorted(inf if q is None else float(q) for q in queries)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def queries_text(queries: Sequence[int | None], budget: int) -> str:
+    """The censored median as printed: `53`, `52.5` or `>100`."""
+    median = censored_median(queries)
+    return f">{budget}" if isinf(median) else f"{median:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def text(self, digits: int = 3) -> str:
+        """`0.021 [0.010, 0.035]`."""
+        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+def bootstrap(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Estimate:
+    """Mean and percentile interval over resamples; the interval of a single value is that value."""
+    import numpy as np
+
+    values_N = np.asarray(values, dtype=float)
+    if not len(values_N):
+        raise ValueError("a mean needs at least one value")
+    rng = np.random.default_rng(seed)
+    means = values_N[rng.integers(0, len(values_N), size=(BOOTSTRAPS, len(values_N)))].mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(values_N.mean()), float(low), float(high))
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Differences `first - second` seed by seed."""
+
+    difference: Estimate
+    higher: int
+    equal: int
+    lower: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+
+def paired(first: dict[Any, float], second: dict[Any, float], seed: int = 0) -> Paired:
+    """Compares two rows on the seeds that both have; ValueError where there is none."""
+    shared = [key for key in first if key in second]
+    if not shared:
+        raise ValueError("no seed is in both rows, so nothing can be paired")
+    differences = [first[key] - second[key] for key in shared]
+    higher = sum(d > TOLERANCE for d in differences)
+    lower = sum(d < -TOLERANCE for d in differences)
+    return Paired(bootstrap(differences, seed), higher, len(differences) - higher - lower, lower)

@@ -1,0 +1,84 @@
+"""A control: the same problem with the choices of every variable in another order.
+
+Whoever profits from knowing that choice 3 is good (or that later choices are larger) loses it; whoever learns in the
+search does not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from collm_nas.api import Architecture, Evaluation, Evaluator, Variable
+from collm_nas.spaces.base import CategoricalSpace
+
+
+class RelabelledSpace(CategoricalSpace):
+    """`original` with position `c` of variable `i` meaning the original's position `order[i][c]`; names move along."""
+
+    def __init__(self, original: CategoricalSpace, order: Sequence[Sequence[int]]) -> None:
+        self.order = tuple(tuple(positions) for positions in order)
+        self.original = original
+        super().__init__(
+            f"{original.name}-relabelled",
+            [self._moved(i, variable) for i, variable in enumerate(original.variables)],
+            template=original.template,
+            description=original.description,
+        )
+
+    def _moved(self, i: int, variable: Variable) -> Variable:
+        conditions = tuple(
+            (parent, frozenset(new for new, old in enumerate(self.order[parent]) if old in allowed))
+            for parent, allowed in variable.active_if
+        )
+        return Variable(variable.name, tuple(variable.choices[c] for c in self.order[i]), conditions)
+
+    def to_original(self, arch: Architecture) -> Architecture:
+        """The original's architecture."""
+        return self.original.make([self.order[i][c] for i, c in enumerate(arch.choices)])
+
+    def from_original(self, arch: Architecture) -> Architecture:
+        """This space's architecture of one of the original."""
+        flags = self.original.active(arch.choices)
+        moved = (self.order[i].index(c) if flags[i] else 0 for i, c in enumerate(arch.choices))
+        return Architecture(self.name, tuple(moved))
+
+    def cost(self, arch: Architecture) -> dict[str, float]:
+        """The original's."""
+        return self.original.cost(self.to_original(arch))
+
+
+class RelabelledEvaluator:
+    """Translates and asks the original evaluator."""
+
+    def __init__(self, evaluator: Evaluator, space: RelabelledSpace) -> None:
+        self._evaluator, self._space = evaluator, space
+
+    def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
+        """The original's evaluations."""
+        return self._evaluator.evaluate([self._space.to_original(arch) for arch in archs])
+
+    def costs(self, arch: Architecture) -> dict[str, float]:
+        """The original's costs."""
+        return self._evaluator.costs(self._space.to_original(arch))
+
+    def report(self, arch: Architecture) -> dict[str, float]:
+        """The original's report columns."""
+        return self._evaluator.report(self._space.to_original(arch))
+
+    def protocol(self) -> dict[str, Any]:
+        """The original's, marked."""
+        return {**self._evaluator.protocol(), "relabelled": True}
+
+
+def relabel(space: CategoricalSpace, seed: int) -> RelabelledSpace:
+    """The space with its choices in an order drawn from the seed; a table's restriction is kept."""
+    rng = random.Random(f"relabel/{seed}")
+    order = [rng.sample(range(len(v.choices)), len(v.choices)) for v in space.variables]
+    whole = RelabelledSpace(space, order)
+    if not space.restricted:
+        return whole
+    part = whole.restrict(whole.from_original(arch) for arch in space.all())
+    assert isinstance(part, RelabelledSpace)
+    return part

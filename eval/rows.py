@@ -1,0 +1,74 @@
+"""The rows of a benchmark: an optimiser by name, with options after colons (`aging-evolution:population=50`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collm_nas.api import UserError
+
+MODEL_ROW = "collm"
+MODEL_OPTIONS = ("model", "temperature", "decoding", "encoding")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: an optimiser with its options; `label` is how the user wrote it."""
+
+    label: str
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def model(self) -> Path | None:
+        """The model folder of a row that has one."""
+        if self.name != MODEL_ROW:
+            return None
+        given = dict(self.options).get("model", "embedded")
+        return embedded_model() if given == "embedded" else Path(given).expanduser()
+
+
+def parse_row(text: str, model_options: dict[str, Any] | None = None) -> Row:
+    """`name[:option=value]...`; UserError for an unknown name or a malformed option.
+
+    `model_options` (model, temperature, decoding, encoding) apply to the row `collm` unless it names its own.
+    """
+    from collm_nas import optimizers
+
+    name, *pieces = text.strip().split(":")
+    if name not in (MODEL_ROW, *optimizers.names()):
+        raise UserError(f"--rows: {name!r} is unknown; legal: {', '.join((MODEL_ROW, *optimizers.names()))}")
+    options = {k: v for k, v in (model_options or {}).items() if v is not None} if name == MODEL_ROW else {}
+    legal = MODEL_OPTIONS if name == MODEL_ROW else optimizers.options(name)
+    for piece in pieces:
+        key, equals, value = piece.partition("=")
+        if not (key and equals and value):
+            raise UserError(f"--rows: {piece!r} in {text!r} is no option; write name:option=value")
+        if key not in legal:
+            raise UserError(f"--rows: {name!r} has no option {key!r}; legal: {', '.join(legal) or 'none'}")
+        options[key] = _number(value)
+    return Row(text.strip(), name, tuple(sorted(options.items())))
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def default_rows() -> tuple[str, ...]:
+    """The model, every optimiser of the folder, and ridge Thompson alone (stronger than its mixture with mutations)."""
+    from collm_nas import optimizers
+
+    return (MODEL_ROW, *optimizers.names(), "digest-only:thompson=1.0")
+
+
+def embedded_model() -> Path:
+    """The model folder that the package ships."""
+    from collm_nas import api  # not the package: it leads to the composition roots
+
+    return Path(api.__file__).parent / "models" / "embedded"

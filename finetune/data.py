@@ -1,0 +1,65 @@
+"""A mined dataset as token ids. Loss falls on the completion (and its end token) alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from collm_nas.api import UserError
+from collm_nas.prompts import DIGEST_VERSION
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The dataset's manifest; UserError if there is none, it is of another digest version or its mining is
+    unfinished."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise UserError(f"{folder} is no dataset (no manifest.json); make one with: collm-nas mine --out {folder}")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    if manifest.get("digest_version") != DIGEST_VERSION:
+        found = manifest.get("digest_version")
+        raise UserError(f"{folder} was mined with digest version {found}, this is {DIGEST_VERSION}; mine again")
+    if "shards" not in manifest:
+        raise UserError(f"mining of {folder} is not finished; run the same collm-nas mine command again, it resumes")
+    return manifest
+
+
+def load(folder: Path, tokenizer: PreTrainedTokenizerFast, role: str | None, cache: Path) -> Dataset:
+    """The examples of a role (None: both) with columns input_ids, labels, length; tokenized once into `cache`."""
+    from datasets import Dataset, disable_progress_bars, load_from_disk
+
+    target = cache / f"tokens-{role or 'both'}"
+    if target.exists():
+        return load_from_disk(str(target))
+    disable_progress_bars()
+    shards = sorted(str(p) for p in folder.glob("part-*.parquet"))
+    rows = Dataset.from_parquet(shards, columns=["role", "prompt", "completion"], cache_dir=str(cache / "parquet"))
+    if role is not None:
+        rows = rows.filter(lambda batch: [r == role for r in batch["role"]], batched=True)
+    if len(rows) == 0:
+        raise UserError(f"{folder} holds no examples for the role {role!r}")
+    tokens = rows.map(
+        lambda batch: _tokenize(batch, tokenizer),
+        batched=True,
+        remove_columns=rows.column_names,
+    )
+    part = cache / f"tokens-{role or 'both'}.part"
+    tokens.save_to_disk(str(part))
+    part.rename(target)
+    return load_from_disk(str(target))
+
+
+def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Any]]:
+    prompts = tokenizer(batch["prompt"])["input_ids"]
+    answers = tokenizer(batch["completion"])["input_ids"]
+    end = [tokenizer.eos_token_id]
+    ids = [p + a + end for p, a in zip(prompts, answers, strict=True)]
+    labels = [[IGNORED] * len(p) + a + end for p, a in zip(prompts, answers, strict=True)]
+    return {"input_ids": ids, "labels": labels, "length": [len(i) for i in ids]}

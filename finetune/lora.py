@@ -1,0 +1,25 @@
+"""Stage 2: an adapter per role on the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from collm_nas.api import Role
+from finetune import data, trainer
+from finetune.recipes import Recipe
+
+
+def adapt(recipe: Recipe, role: Role, dataset: Path, base: Path, out: Path) -> Path:
+    """Train the role's LoRA adapter into `out/ROLE`; returns that folder. Resumes from checkpoints in `out/work`."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target = out / role
+    if (target / "adapter_model.safetensors").exists():
+        return target
+    tok = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    training = recipe.navigator if role == "navigator" else recipe.generator
+    examples = data.load(dataset, tok, role, out / "work" / "cache")
+    done = trainer.run(model, tok, examples, training, out / "work" / role, recipe.lora)
+    trainer.keep(done, tok, target)
+    return target

@@ -1,0 +1,102 @@
+"""The whole recipe: base and two adapters in one folder, with a manifest (hashes, versions) and a card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from collm_nas.prompts import DIGEST_VERSION, vocabulary_hash
+from finetune import data, tokenizer
+from finetune.lora import adapt
+from finetune.pretrain import pretrain
+from finetune.recipes import Recipe
+
+ROLES = ("navigator", "generator")
+
+
+def build(recipe: Recipe, dataset: Path, out: Path, say: Callable[[str], None] = print) -> Path:
+    """Train what is missing under `out` and return it; a killed run goes on where its last checkpoint was."""
+    mined = data.read_manifest(dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    say(f"base: {recipe.base.steps} steps of {recipe.base.batch} examples")
+    base = pretrain(recipe, dataset, out)
+    for role in ROLES:
+        say(f"adapter {role}: {getattr(recipe, role).steps} steps")
+        adapt(recipe, role, dataset, base, out)  # type: ignore[arg-type]
+    manifest = _manifest(recipe, mined, out)
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    (out / "README.md").write_text(_card(recipe, manifest))
+    return out
+
+
+def finish(out: Path, target: Path) -> None:
+    """Copy what a search needs (no checkpoints, no caches) to `target`."""
+    for name in ("base", *ROLES):
+        shutil.copytree(
+            out / name, target / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training_args.bin")
+        )
+    for name in ("manifest.json", "README.md"):
+        shutil.copy(out / name, target / name)
+
+
+def _manifest(recipe: Recipe, mined: dict[str, Any], out: Path) -> dict[str, Any]:
+    import peft
+    import torch
+    import transformers
+    import trl
+
+    weights = [out / "base" / "model.safetensors", *(out / role / "adapter_model.safetensors" for role in ROLES)]
+    return {
+        "name": recipe.name,
+        "digest_version": DIGEST_VERSION,
+        "encoding": "compact",
+        "sources": mined["sources"],
+        "dataset": {key: mined[key] for key in ("miner", "labeller", "settings", "command", "shards")},
+        "recipe": asdict(recipe),
+        "recipe_hash": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
+        "tokenizer": vocabulary_hash(tokenizer.build().get_vocab()),
+        "weights": {str(path.relative_to(out)): _sha256(path) for path in weights},
+        "loss": {name: _last_loss(out / name) for name in ("base", *ROLES)},
+        "versions": {m.__name__: m.__version__ for m in (torch, transformers, trl, peft)},
+    }
+
+
+def _last_loss(folder: Path) -> float:
+    """Mean of the last five logged losses (nats a target token)."""
+    curve = json.loads((folder / "loss.json").read_text())
+    last = [float(row["loss"]) for row in curve[-5:]]
+    return round(sum(last) / len(last), 4)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _card(recipe: Recipe, manifest: dict[str, Any]) -> str:
+    settings, loss = manifest["dataset"]["settings"], manifest["loss"]
+    shape = recipe.shape
+    return f"""# Model card: {recipe.name}
+
+A Qwen3-architecture base ({shape.layers} layers, width {shape.width}, {shape.heads} heads of {shape.head_size}) with
+its own
+tokenizer, trained from scratch, and two LoRA adapters on it: Navigator (digest to strategy) and Generator (strategy to
+architecture). It optimises *in context*: it knows no operator and no benchmark.
+
+- Trained on: {settings["landscapes"]} synthetic landscapes (seeds {settings["first_seed"]} to
+  {settings["first_seed"] + settings["landscapes"] - 1}), labels by `{manifest["dataset"]["labeller"]}`. Tables or
+  supernets
+  read: {", ".join(manifest["sources"]) or "none"}. No result of any NAS benchmark was seen, directly or by choice of
+  recipe.
+- Made by: `{manifest["dataset"]["command"]}`, then `collm-nas finetune --recipe {recipe.name} --dataset DIR --out DIR`.
+- Loss at the end, nats a target token: base (both roles) {loss["base"]}, Navigator {loss["navigator"]}, Generator
+  {loss["generator"]}.
+- Digest version {manifest["digest_version"]}, encoding {manifest["encoding"]}. Hashes of weights, tokenizer and
+data: manifest.json.
+- Limits: spaces of at most 52 variables with 36 choices; trained up to 24 variables, and measured to be weak beyond 12.
+- Licence: Apache-2.0.
+"""

@@ -1,0 +1,73 @@
+"""Stage 1: the base from scratch, on both roles mixed (a role token ends each prompt)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from collm_nas.prompts import COUNTS, LEVELS
+from collm_nas.spaces.base import CHOICE_CHARS, LETTERS
+from finetune import data, tokenizer, trainer
+from finetune.recipes import Recipe, Shape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+
+def new_model(shape: Shape, tok: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+    """A random Qwen3 whose pair and evidence embeddings begin as sums of their parts."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=len(tok),
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.head_size,
+        intermediate_size=shape.feed_forward,
+        max_position_embeddings=shape.context,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        tie_word_embeddings=True,
+        attention_dropout=0.0,
+        bos_token_id=None,
+        eos_token_id=tok.eos_token_id,
+        pad_token_id=tok.pad_token_id,
+    )
+    model = Qwen3ForCausalLM(config)
+    _compose_embeddings(model, tok)
+    return model
+
+
+def _compose_embeddings(model: Qwen3ForCausalLM, tok: PreTrainedTokenizerFast) -> None:
+    """`a0` starts as (its letter + its choice): pairs of rare letters then profit from the common ones."""
+    import torch
+
+    weight_VD = model.get_input_embeddings().weight
+    deviation, width = model.config.initializer_range, weight_VD.shape[1]
+    parts = {key: torch.randn(width) * deviation for key in (*LETTERS, *("#" + c for c in CHOICE_CHARS))}
+    direction, base = torch.randn(width) * deviation, torch.randn(width) * deviation
+    counts = torch.randn(COUNTS, width) * deviation
+    with torch.no_grad():
+        for letter in LETTERS:
+            for choice in CHOICE_CHARS:
+                weight_VD[tok.convert_tokens_to_ids(letter + choice)] = (parts[letter] + parts["#" + choice]) / 2**0.5
+        for i, level in enumerate(LEVELS):
+            for count in range(COUNTS):
+                mixed = base + direction * (i - 7.5) / 4 + counts[count]
+                weight_VD[tok.convert_tokens_to_ids(f"<e{level}{count}>")] = mixed / 3**0.5
+
+
+def pretrain(recipe: Recipe, dataset: Path, out: Path) -> Path:
+    """Train the base into `out/base`; returns that folder. Resumes from checkpoints in `out/work`."""
+    base = out / "base"
+    if (base / "model.safetensors").exists():
+        return base
+    tok = tokenizer.build()
+    model = new_model(recipe.shape, tok, recipe.base.seed)
+    examples = data.load(dataset, tok, None, out / "work" / "cache")
+    done = trainer.run(model, tok, examples, recipe.base, out / "work" / "base")
+    trainer.keep(done, tok, base)
+    return base

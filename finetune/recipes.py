@@ -1,0 +1,74 @@
+"""Recipes: frozen values; a training run is a function of one of them and a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """A small Qwen3. Head size 32 and a vocabulary that is a multiple of 64, so that vLLM runs it too."""
+
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    head_size: int = 32
+    feed_forward: int = 384
+    context: int = 2048
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How long and how fast."""
+
+    steps: int
+    batch: int = 128  # examples
+    learning_rate: float = 1e-3
+    warmup: int = 100  # steps
+    final: float = 0.05  # share of the learning rate left at the end of the cosine
+    decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0
+    save_every: int = 100  # steps
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lora:
+    """Adapter of one role."""
+
+    rank: int = 16
+    alpha: int = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """All of a model: the base learns both roles mixed, then each adapter sharpens one."""
+
+    name: str
+    base: Training
+    navigator: Training
+    generator: Training
+    shape: Shape = field(default_factory=Shape)
+    lora: Lora = field(default_factory=Lora)
+
+
+EMBEDDED = Recipe(
+    name="embedded",
+    base=Training(steps=2400),
+    navigator=Training(steps=240, learning_rate=5e-4, warmup=20),
+    generator=Training(steps=240, learning_rate=5e-4, warmup=20),
+)
+"""The shipped model."""
+
+TINY = Recipe(
+    name="tiny",
+    base=Training(steps=6, batch=8, warmup=2, save_every=3),
+    navigator=Training(steps=4, batch=8, warmup=2, save_every=2),
+    generator=Training(steps=4, batch=8, warmup=2, save_every=2),
+    shape=Shape(width=64, layers=2, heads=2, feed_forward=128),
+    lora=Lora(rank=4, alpha=8),
+)
+"""The same path in seconds: for tests and for trying the commands."""
+
+RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, TINY)}

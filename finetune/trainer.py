@@ -1,0 +1,130 @@
+"""One way to train, for the base and the adapters alike: trl's SFTTrainer on tokenized examples, resumable after a
+kill."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.data import IGNORED
+from finetune.recipes import Lora, Training
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from trl import SFTTrainer
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def bf16_pays() -> bool:
+    """Whether this machine multiplies bfloat16 in hardware (1.7 times float32 on a CPU that does)."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _target_only() -> type[SFTTrainer]:
+    """SFTTrainer whose head is applied at target positions alone.
+
+    trl 1.16 does so on a GPU; on a CPU its fused head scores every position, which takes twice the time here.
+    """
+    from torch.nn.functional import cross_entropy
+    from trl import SFTTrainer
+
+    class TargetOnlySFTTrainer(SFTTrainer):
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            inner = self.accelerator.unwrap_model(model)
+            inner = inner.get_base_model() if hasattr(inner, "peft_config") else inner
+            labels_BT = inputs["labels"][:, 1:]
+            kept_BT = labels_BT != IGNORED
+            with self.accelerator.autocast():
+                # No padding mask: batches are padded on the right, where causal attention never looks.
+                hidden_BTD = inner.model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
+                logits_NV = inner.lm_head(hidden_BTD[:, :-1][kept_BT])
+            count = kept_BT.sum() if num_items_in_batch is None else num_items_in_batch
+            loss = cross_entropy(logits_NV.float(), labels_BT[kept_BT], reduction="sum") / count
+            return (loss, {"logits": logits_NV}) if return_outputs else loss
+
+    return TargetOnlySFTTrainer
+
+
+def run(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Dataset,
+    training: Training,
+    work: Path,
+    lora: Lora | None = None,
+) -> SFTTrainer:
+    """Train (from the last checkpoint under `work`, if any) and return the trainer; logs are in its state."""
+    import torch
+    from trl import SFTConfig
+
+    args = SFTConfig(
+        output_dir=str(work),
+        max_steps=training.steps,
+        per_device_train_batch_size=training.batch,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": training.final},
+        warmup_steps=training.warmup,
+        weight_decay=training.decay,
+        adam_beta1=training.betas[0],
+        adam_beta2=training.betas[1],
+        max_grad_norm=training.clip,
+        train_sampling_strategy="group_by_length",  # padding would be half of every batch
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        logging_steps=max(1, min(20, training.steps // 2)),
+        save_strategy="steps",
+        save_steps=training.save_every,
+        save_total_limit=2,
+        bf16=bf16_pays(),
+        activation_checkpointing=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+        report_to="none",
+        disable_tqdm=True,
+        seed=training.seed,
+    )
+    trainer = _target_only()(
+        model=model,
+        args=args,
+        train_dataset=examples,
+        processing_class=tokenizer,
+        peft_config=_peft(lora) if lora else None,
+    )
+    trainer.train(resume_from_checkpoint=_last_checkpoint(work, training.steps))
+    return trainer
+
+
+def _last_checkpoint(work: Path, steps: int) -> str | None:
+    """The last checkpoint before the end. From one *at* the end, the Trainer would take one step too many."""
+    found = {int(path.name.rpartition("-")[2]): path for path in work.glob("checkpoint-*")}
+    unfinished = [step for step in found if step < steps]
+    return str(found[max(unfinished)]) if unfinished else None
+
+
+def _peft(lora: Lora) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def keep(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path) -> None:
+    """Write the trained weights (and for a base its tokenizer) and the loss curve, whole or not at all."""
+    import json
+
+    part = target.with_suffix(".part")
+    trainer.model.save_pretrained(part)
+    if not (part / "adapter_config.json").exists():
+        tokenizer.save_pretrained(part)
+    curve = [{k: row[k] for k in ("step", "loss") if k in row} for row in trainer.state.log_history if "loss" in row]
+    (part / "loss.json").write_text(json.dumps(curve))
+    part.rename(target)

@@ -1,0 +1,104 @@
+"""The model folder on disk: `base/`, an adapter a role, `manifest.json`; checks that they belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collm_nas.api import UserError
+from collm_nas.prompts import DIGEST_VERSION, vocabulary_hash
+
+ROLES = ("navigator", "generator")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where base and adapters lie, and the manifest of each adapter, by role."""
+
+    base: Path
+    adapters: Mapping[str, Path]
+    manifests: Mapping[str, Mapping[str, Any]]
+
+    @staticmethod
+    def open(model: Path, navigator: Path | None = None, generator: Path | None = None) -> ModelFolder:
+        """The folder, checked; UserError says what is missing or made for another digest version."""
+        if not model.is_dir():
+            raise UserError(f"the model folder {model} does not exist; it should hold base, navigator, generator")
+        base = model / "base" if (model / "base").is_dir() else model
+        if not (base / "config.json").is_file():
+            raise UserError(f"{model} is not a model folder: neither it nor its folder 'base' has a config.json")
+        adapters = {"navigator": navigator or model / "navigator", "generator": generator or model / "generator"}
+        for role, path in adapters.items():
+            if not (path / "adapter_config.json").is_file():
+                raise UserError(
+                    f"there is no {role} adapter in {path} (no adapter_config.json); train one with: collm-nas finetune"
+                )
+        manifests = {role: _manifest(path, role) for role, path in adapters.items()}
+        return ModelFolder(base, adapters, manifests)
+
+    @property
+    def encoding(self) -> str:
+        """The encoding the adapters were trained on: `compact` or `native`."""
+        return str(self.manifests["generator"].get("encoding", "native"))
+
+    def weight_bytes(self) -> int:
+        """Size of the base's weights on disk."""
+        return sum(path.stat().st_size for path in self.base.glob("*.safetensors"))
+
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """UserError where an adapter was trained with other tokens than the base's."""
+        for role, manifest in self.manifests.items():
+            if manifest.get("tokenizer") != vocabulary_hash(tokenizer.get_vocab()):
+                raise UserError(
+                    f"the {role} adapter in {self.adapters[role]} was trained with another tokenizer than the one in "
+                    f"{self.base}; use the base it was trained on"
+                )
+
+    def describe(self) -> dict[str, Any]:
+        """Hashes of base and adapters, and what they were trained on."""
+        files = {"base": self.base, **self.adapters}
+        sources: dict[str, str] = {}
+        for manifest in self.manifests.values():
+            sources.update(manifest.get("sources", {}))
+        return {
+            "model": {name: _folder_hash(path) for name, path in files.items()},
+            "digest_version": DIGEST_VERSION,
+            "encoding": self.encoding,
+            "sources": sources,
+        }
+
+
+def _manifest(adapter: Path, role: str) -> Mapping[str, Any]:
+    """The manifest of an adapter: its own, else the one beside it."""
+    for path in (adapter / "manifest.json", adapter.parent / "manifest.json"):
+        if path.is_file():
+            return _read_manifest(path, role)
+    raise UserError(f"the {role} adapter in {adapter} has no manifest.json in or beside it; give the whole folder")
+
+
+def _read_manifest(path: Path, role: str) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    version = manifest.get("digest_version") if isinstance(manifest, dict) else None
+    if version != DIGEST_VERSION:
+        raise UserError(
+            f"the {role} adapter was trained on digest version {version} ({path}), but this program writes version "
+            f"{DIGEST_VERSION}; train it again with: collm-nas finetune"
+        )
+    return dict(manifest)
+
+
+def _folder_hash(folder: Path) -> str:
+    """SHA-256 over the weights, settings and tokenizer of one folder (cards and other text do not count)."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

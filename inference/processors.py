@@ -1,0 +1,109 @@
+"""The sampler: a logits processor of Outlines' kind that draws the tokens of all rows of a request together.
+
+Shapes: B rows (completions of one prompt), L tokens so far, V logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from outlines.processors.base_logits_processor import OutlinesLogitsProcessor
+
+from collm_nas.api import END, TextMask
+from inference.vocabulary import Vocabulary
+
+
+class DeadEnd(RuntimeError):
+    """No token is allowed: grammar and mask contradict each other. A defect of ours, never of the user's input."""
+
+
+class Sampler(OutlinesLogitsProcessor):
+    """Draws one token for every row with its own generator, and makes rows distinct where there is a mask.
+
+    It runs after the grammar's processor and returns 0 at the drawn token, -inf elsewhere, so that greedy decoding
+    emits just that token: the answer depends on the logits and the seed, not on torch's global state.
+
+    Distinct without a retry: rows move one after the other, and row i may append t only if fewer other rows stand
+    under the resulting text than `mask.count` allows, so at most count(p) rows stand under any text p. No dead end
+    arises: a row's own text has room for all rows under it, hence one of its continuations has room for one more than
+    stand there, and the grammar (which spells what the mask counts) offers the token of that continuation.
+
+    Where all spellings split into tokens at the same places, as the compact encoding does, row i is drawn exactly as
+    if rows 0..i-1 had been completed first and excluded: the same law as asking for one after the other.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, seed: int, temperature: float, mask: TextMask | None = None) -> None:
+        """`temperature` 0 takes the likeliest allowed token."""
+        super().__init__("torch")
+        self._vocabulary = vocabulary
+        self._eos = vocabulary.eos
+        self._seed = seed
+        self._temperature = temperature
+        self._mask = mask
+        self._speakable = vocabulary.speakable
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new answer to the same request."""
+        self._random = torch.Generator().manual_seed(self._seed)
+        self._rows: list[str] = []
+        self._drawn: list[int] = []
+
+    def process_logits(self, input_ids: Any, logits: Any) -> Any:
+        """0 at each row's drawn token, -inf elsewhere. `input_ids` is (B, L), `logits` is (B, V)."""
+        if not self._drawn:
+            self._rows = [""] * len(logits)
+            self._drawn = [-1] * len(logits)
+        else:
+            self._check(input_ids[:, -1].tolist())
+        scores_BV = logits.detach().to("cpu", torch.float64)
+        allowed_BV = torch.isfinite(scores_BV) & self._speakable
+        chances = torch.rand(len(logits), generator=self._random, dtype=torch.float64).tolist()
+        chosen = torch.full_like(logits, -torch.inf)
+        for i, chance in enumerate(chances):
+            if self._drawn[i] != self._eos:
+                self._advance(i, scores_BV[i], allowed_BV[i].nonzero()[:, 0], chance)
+            chosen[i, self._drawn[i]] = 0.0
+        return chosen
+
+    def _check(self, last: list[int]) -> None:
+        """Rows must stay what was drawn: beam search, or a second sampler, would break the count of rows by text."""
+        if any(token != drawn != self._eos for token, drawn in zip(last, self._drawn, strict=True)):
+            raise RuntimeError("the decoding loop did not emit the tokens that the sampler drew")
+
+    def _advance(self, i: int, scores_V: torch.Tensor, ids: torch.Tensor, chance: float) -> None:
+        """Draw row i's token among `ids` and append it."""
+        if self._mask is not None:
+            ids = torch.tensor([t for t in ids.tolist() if self._has_room(i, t, self._mask)])
+        if not len(ids):
+            raise DeadEnd(f"no token may follow {self._rows[i][-80:]!r}: grammar and mask leave nothing")
+        scores = scores_V[ids]
+        if self._temperature > 0:
+            reached = torch.softmax(scores / self._temperature, 0).cumsum(0)
+            position = int(torch.searchsorted(reached, chance * reached[-1].item(), right=True))
+        else:
+            position = int(scores.argmax())
+        token = int(ids[min(position, len(ids) - 1)])
+        self._rows[i] = self._after(i, token)
+        self._drawn[i] = token
+
+    def _after(self, i: int, token: int) -> str:
+        return self._rows[i] + (END if token == self._eos else self._vocabulary.texts[token] or "")
+
+    def _has_room(self, i: int, token: int, mask: TextMask) -> bool:
+        """Whether row i may append the token so that no text has more rows under it than strings.
+
+        Where the tokenizer merges pairs, what follows a letter begins with none of the letter's tails; only such
+        strings count then, and only rows on their way to them. And a longer token can leap over a text at which another
+        row stands: the room there is checked as well. (Where no row stands there is room if the continuations have it.)
+        """
+        if self._drawn[i] >= 0 and self._vocabulary.splits_pair(self._drawn[i], token):
+            return False
+        text, tails = self._after(i, token), self._vocabulary.tails(token)
+        others = [row for j, row in enumerate(self._rows) if j != i]
+        here = [row for row in others if row.startswith(text) and row[len(text) : len(text) + 1] not in {*tails}]
+        if mask.count(text) - sum(mask.count(text + tail) for tail in tails) <= len(here):
+            return False
+        passed = {row for row in others if len(self._rows[i]) < len(row) < len(text) and text.startswith(row)}
+        return all(mask.count(row) > sum(other.startswith(row) for other in others) for row in passed)

@@ -1,0 +1,119 @@
+"""`collm-nas search` and its kin, end to end with a baseline; the embedded model has its own tests."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from collm_nas.cli import main
+from tests.cli.runs import folder, lines, start, stop_after
+
+__all__ = ["folder"]
+
+TABLE = ["search", "--space", "space.yaml", "--table", "table.csv", "--fitness", "valid", "--report", "test"]
+FUNCTION = ["search", "--space", "space.yaml", "--evaluator", "code_of_mine:score", "--budget", "100"]
+
+
+def result(run: str) -> dict[str, object]:
+    held: dict[str, object] = json.loads((Path(run) / "result.json").read_text())
+    return held
+
+
+def test_a_table_that_covers_a_part(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TABLE, "--optimizer", "random", "--out", "r"]) == 0
+    held = result("r")
+    assert held["best"] == {
+        "arch": "d d a a",
+        "fitness": 15.0,
+        "report": {"test": 9},
+        "costs": {"params": 115.0, "flops": 70.0},
+    }
+    assert held["ended"] == "exhausted" and held["seen"] == "n/a"
+    out, err = capsys.readouterr()
+    for shown in ("d d a a", "15 (valid)", "test 9", "flops 70", "16 evaluated", "budget 100", "r/report.html"):
+        assert shown in out
+    assert not err
+
+
+def test_the_first_free_folder_is_taken(folder: Path) -> None:
+    (folder / "run-1").mkdir()
+    assert main([*TABLE, "--optimizer", "random", "--budget", "3"]) == 0
+    assert (folder / "run-2" / "result.json").exists()
+    assert len(result("run-2")["history"]) == 3, "a budget below the default --init is all init"  # type: ignore[arg-type]
+
+
+def test_start_from_a_file(folder: Path) -> None:
+    (folder / "starts.txt").write_text("# good ones\n\nd d a a\n a b a a \n")
+    assert main([*TABLE, "--optimizer", "random", "--budget", "3", "--start-from", "starts.txt", "--out", "r"]) == 0
+    history = result("r")["history"]
+    assert [row["arch"] for row in history[:2]] == ["d d a a", "a b a a"]  # type: ignore[index]
+
+
+def test_report_and_replay_need_the_journal_alone(folder: Path) -> None:
+    assert main([*TABLE, "--optimizer", "random", "--out", "r"]) == 0
+    held = {name: (folder / "r" / name).read_bytes() for name in ("result.json", "report.html")}
+    for name in (*held, "../table.csv", "../space.yaml"):
+        (folder / "r" / name).unlink()
+    assert main(["replay", "r"]) == 0
+    assert {name: (folder / "r" / name).read_bytes() for name in held} == held
+    assert main(["report", "r", "--out", "page.html"]) == 0
+    assert (folder / "page.html").read_bytes() == held["report.html"]
+
+
+def test_ctrl_c_is_resumable(folder: Path) -> None:
+    search = [*FUNCTION, "--optimizer", "local-search"]
+    process = start(search, slow=0.02)
+    stop_after(process, folder / "run-1", 25, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert result("run-1")["ended"] == "interrupted"
+    again = err.strip().splitlines()[-1].partition("go on with: collm-nas ")[2]
+    assert main(shlex.split(again)) == 0
+    assert main([*search, "--out", "unbroken"]) == 0
+    assert result("run-1")["history"] == result("unbroken")["history"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["random", "local-search"])
+def test_killed_again_and_again(folder: Path, optimizer: str) -> None:
+    search = [*FUNCTION, "--optimizer", optimizer]
+    rng, run = Random(optimizer), folder / "killed"
+    kills = 0
+    while kills < 12:
+        process = start([*search, "--out", "killed", "--resume"], slow=0.003)
+        stop_after(process, run, int(rng.random() * 15), signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, "the run ended before it was killed often enough"
+        kills += 1
+    assert 0 < lines(run) < 202
+    assert main([*search, "--out", "killed", "--resume"]) == 0
+    assert main([*search, "--out", "unbroken"]) == 0
+    for key in ("history", "best", "counts", "counts_by_proposer", "ended"):
+        assert result("killed")[key] == result("unbroken")[key]
+
+
+def test_two_processes_on_one_run(folder: Path) -> None:
+    search = [*FUNCTION, "--optimizer", "random", "--out", "r"]
+    first = start(search, slow=0.05)
+    stop_after(first, folder / "r", 3, signal.SIGCONT)
+    second = start([*search, "--resume"])
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 2 and "is in use by another process" in err
+    first.kill()
+    first.communicate(timeout=60)
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from collm_nas.cli import COMMANDS
+
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("collm-nas ")

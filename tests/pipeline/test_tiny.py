@@ -1,0 +1,93 @@
+"""Mine, train, search: the whole path with a recipe of seconds, as the commands run it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collm_nas.api import UserError
+from collm_nas.cli import main
+
+SPACE = """
+name: toy
+variables:
+  - {name: depth, choices: [1, 2]}
+  - {name: a, choices: [x, y, z]}
+  - {name: b, choices: [x, y, z], active_if: {depth: [2]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("tiny")
+    assert main(["mine", "--landscapes", "20", "--large", "0", "--out", str(folder / "data")]) == 0
+    train = ["finetune", "--recipe", "tiny", "--dataset", str(folder / "data"), "--out", str(folder / "model")]
+    assert main(train) == 0
+    (folder / "toy.yaml").write_text(SPACE)
+    rows = [f"1 {a} x,{i}" for i, a in enumerate("xyz")]
+    rows += [f"2 {a} {b},{10 + 3 * i + j}" for i, a in enumerate("xyz") for j, b in enumerate("xyz")]
+    (folder / "toy.csv").write_text("arch,score\n" + "\n".join(rows) + "\n")
+    yield folder
+
+
+def _search(work: Path, out: str, *more: str) -> dict[str, object]:
+    line = ["search", "--space", str(work / "toy.yaml"), "--table", str(work / "toy.csv"), "--out", str(work / out)]
+    assert main([*line, "--model", str(work / "model"), *more]) == 0
+    result: dict[str, object] = json.loads((work / out / "result.json").read_text())
+    return result
+
+
+def test_a_fresh_model_searches_a_conditional_space_to_its_end(work: Path) -> None:
+    result = _search(work, "run", "--budget", "50", "--init", "3")
+    assert result["counts"] == {"attempted": 12, "valid": 12, "unique": 12, "evaluated": 12}
+    assert result["best"]["arch"] == "2 z z"  # type: ignore[index]
+    assert (work / "run" / "report.html").stat().st_size > 1000
+
+
+def test_adapters_carry_their_provenance(work: Path) -> None:
+    manifest = json.loads((work / "model" / "manifest.json").read_text())
+    assert manifest["sources"] == {}
+    assert manifest["dataset"]["settings"]["landscapes"] == 20
+    assert set(manifest["weights"]) == {
+        "base/model.safetensors",
+        "navigator/adapter_model.safetensors",
+        "generator/adapter_model.safetensors",
+    }
+
+
+def test_training_resumes_to_the_same_weights(work: Path) -> None:
+    """The checkpoint at step 3 of 6 must lead to the weights of the unbroken run."""
+    from finetune.model_folder import build
+    from finetune.recipes import TINY
+
+    again = work / "again"
+    shutil.copytree(work / "model" / "work", again / "work")
+    shutil.rmtree(again / "work" / "base" / "checkpoint-6")
+    build(TINY, work / "data", again, lambda text: None)
+    for name, value in json.loads((work / "model" / "manifest.json").read_text())["weights"].items():
+        assert json.loads((again / "manifest.json").read_text())["weights"][name] == value, name
+
+
+def test_an_adapter_of_another_digest_version_is_refused(work: Path) -> None:
+    other = work / "other"
+    shutil.copytree(work / "model", other, ignore=shutil.ignore_patterns("work"))
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "digest_version": 99}))
+    line = ["search", "--space", str(work / "toy.yaml"), "--table", str(work / "toy.csv"), "--out", str(work / "none")]
+    assert main([*line, "--model", str(other)]) == 2
+    assert not (work / "none").exists()
+
+
+def test_an_unfinished_dataset_is_refused(work: Path, tmp_path: Path) -> None:
+    from finetune import data
+
+    shutil.copytree(work / "data", tmp_path / "data")
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    del manifest["shards"]
+    (tmp_path / "data" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="not finished"):
+        data.read_manifest(tmp_path / "data")

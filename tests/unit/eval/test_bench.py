@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from collm_nas.api import UserError, Variable
+from collm_nas.spaces.base import CategoricalSpace
+from eval import bench, command
+from eval.bench import Protocol
+from eval.problems import ProblemSpec, load
+from eval.relabel import relabel
+from eval.rows import parse_row
+
+LANDSCAPES = ProblemSpec(kind="landscapes", variables=5)
+SMALL = Protocol(problem=LANDSCAPES, budget=25, init=5, batch=5, seeds=3)
+ROWS = [parse_row(row) for row in ("random", "local-search", "aging-evolution:population=10:tournament=3")]
+
+
+def without_times(records: list[bench.Record]) -> list[bench.Record]:
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[bench.Record]:
+    return bench.run(SMALL, ROWS, tmp_path_factory.mktemp("bench") / "searches.jsonl")
+
+
+def test_all_rows_of_a_seed_begin_alike_and_keep_the_budget(records: list[bench.Record]) -> None:
+    assert [(r["seed"], r["row"]) for r in records] == [(seed, row.label) for seed in range(3) for row in ROWS]
+    for seed in range(3):
+        own = [record for record in records if record["seed"] == seed]
+        assert len({tuple(record["curve"][:5]) for record in own}) == 1
+    assert all(record["by_proposer"]["init"] == 5 and len(record["curve"]) == 25 for record in records)
+    assert all(record["regret"] >= -1e-9 for record in records)
+    assert all(record["found"] == (record["regret"] <= 1e-9) for record in records)
+
+
+def test_other_processes_find_the_same(records: list[bench.Record], tmp_path: Path) -> None:
+    again = bench.run(SMALL, ROWS[:2], tmp_path / "searches.jsonl", processes=2)
+    assert without_times(again) == without_times([r for r in records if not r["row"].startswith("aging")])
+
+
+def test_a_killed_bench_goes_on_where_it_stopped(records: list[bench.Record], tmp_path: Path) -> None:
+    journal = tmp_path / "searches.jsonl"
+    lines = [json.dumps(record) for record in records]
+    journal.write_text("\n".join(lines[:4]) + "\n" + lines[4][:50])
+    calls: list[tuple[int, int]] = []
+    again = bench.run(SMALL, ROWS, journal, progress=lambda done, total: calls.append((done, total)))
+    assert without_times(again) == without_times(records)
+    assert calls == [(done, 9) for done in range(5, 10)]
+    assert len(journal.read_text().splitlines()) == 9
+    bench.run(SMALL, ROWS, journal, progress=lambda *_: pytest.fail("nothing was left to run"))
+    more = Protocol(problem=LANDSCAPES, budget=26, init=5, batch=5, seeds=1)
+    assert len(bench.run(more, ROWS[:1], journal)) == 1
+    assert len(journal.read_text().splitlines()) == 10, "another protocol is another search"
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    journal = tmp_path / "searches.jsonl"
+    journal.write_text('{"key": "a"}\n{"key": \n{"key": "b"}\n')
+    with pytest.raises(UserError, match="line 2"):
+        bench.run(SMALL, ROWS, journal)
+
+
+def spaces() -> list[CategoricalSpace]:
+    on = ((0, frozenset({1, 2})),)
+    whole = CategoricalSpace("s", [Variable("d", ("1", "2", "3")), Variable("k", ("3", "5", "7"), on)])
+    return [whole, whole.restrict(list(whole.all())[::2])]
+
+
+@pytest.mark.parametrize("space", spaces(), ids=["conditional", "restricted"])
+def test_relabelling_is_one_to_one_and_keeps_names(space: CategoricalSpace) -> None:
+    moved = relabel(space, 1)
+    assert any(order != tuple(sorted(order)) for order in moved.order)
+    archs = list(moved.all())
+    assert len(set(archs)) == space.size == moved.size
+    assert {moved.to_original(arch) for arch in archs} == set(space.all())
+    for arch in archs:
+        original = moved.to_original(arch)
+        assert moved.from_original(original) == arch
+        for i, on in enumerate(moved.active(arch.choices)):
+            assert on == space.active(original.choices)[i]
+            if on:
+                meant = space.variables[i].choices[original.choices[i]]
+                assert moved.variables[i].choices[arch.choices[i]] == meant
+
+
+def test_relabelled_searches_meet_the_same_problem() -> None:
+    plain, moved = load(LANDSCAPES, 2), load(ProblemSpec(kind="landscapes", variables=5, relabel=True), 2)
+    starts, translated = plain.starts(8, 2), moved.starts(8, 2)
+    assert [a.choices for a in starts] != [a.choices for a in translated]
+    values = [[e.fitness for e in i.evaluator.evaluate(s)] for i, s in ((plain, starts), (moved, translated))]
+    assert values[0] == values[1]
+    assert moved.evaluator.protocol()["relabelled"]
+
+
+def test_caps_of_landscapes_hold_for_every_search() -> None:
+    seed = next(seed for seed in range(40) if load(LANDSCAPES, seed).caps.limits)
+    instance = load(LANDSCAPES, seed)
+    assert all(instance.caps.allow(instance.costs(arch)) for arch in instance.starts(10, seed))
+    rng = random.Random(0)
+    assert not all(instance.caps.allow(instance.costs(instance.space.sample(rng))) for _ in range(100))
+    record = bench.search(bench.Job(SMALL, ROWS[1], seed))
+    assert record["counts"]["attempted"] == record["counts"]["evaluated"], "an over-cap candidate was proposed"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("randon", "'randon' is unknown; legal: collm, "),
+        ("gp:fast", "'fast' in 'gp:fast' is no option"),
+        ("gp:fast=1", "'gp' has no option 'fast'; legal: none"),
+        ("collm:heat=1", "legal: model, temperature"),
+    ],
+)
+def test_a_wrong_row_is_named(row: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_row(row)
+
+
+def test_options_of_the_model_row() -> None:
+    row = parse_row("collm:temperature=1.5", {"temperature": 0.7, "decoding": "legal", "model": None})
+    assert dict(row.options) == {"temperature": 1.5, "decoding": "legal"}
+
+
+def arguments(*args: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(args)
+
+
+def table(folder: Path) -> list[str]:
+    """A table of 9 architectures whose best is `b z` by valid."""
+    (folder / "s.yaml").write_text(
+        "name: s\nvariables:\n  - {name: u, choices: [a, b, c]}\n  - {name: w, choices: [x, y, z]}\n"
+    )
+    with (folder / "t.csv").open("w") as file:
+        file.write("arch,valid,test,flops\n")
+        for i, u in enumerate("abc"):
+            for j, w in enumerate("xyz"):
+                file.write(f"{u} {w},{50 + 10 * (u == 'b') + j},{40 + j},{100 * (i + 1)}\n")
+    return [
+        "--problem",
+        "table",
+        "--space",
+        str(folder / "s.yaml"),
+        "--table",
+        str(folder / "t.csv"),
+        "--report",
+        "test",
+    ]
+
+
+def test_the_command_prints_and_writes_the_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = [*table(tmp_path), "--fitness", "valid", "--budget", "9", "--init", "2", "--seeds", "2"]
+    out = ["--rows", "random,local-search", "--processes", "1", "--out", str(tmp_path / "out")]
+    assert command.run(arguments(*problem, *out)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "100 %" in printed and "seeds 0..1" in printed
+    said = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert said["protocol"]["fitness"] == "valid" and len(said["protocol"]["sha256"]) == 64
+    rows = list(csv.DictReader((tmp_path / "out" / "bench.csv").read_text().splitlines()))
+    assert [row["row"] for row in rows] == ["random", "local-search"] * 2
+    assert all((float(row["final"]), float(row["report_test"]), row["found"]) == (62, 42, "True") for row in rows)
+
+
+def test_caps_lower_the_best_known_value(tmp_path: Path) -> None:
+    args = arguments(*table(tmp_path), "--fitness", "valid", "--max-flops", "100")
+    instance = load(command._protocol(args).problem, 0)
+    assert (instance.best, len(instance.starts(3, 0))) == (52.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--problem", "tables"], "'tables' is unknown; legal: digits-cells"),
+        (["--problem", "table"], "needs --space and --table"),
+        (["--problem", "landscapes", "--budget", "0"], "--budget must be at least 1"),
+        (["--problem", "landscapes", "--init", "200"], "--init 200 must lie in 0..--budget"),
+        (["--problem", "landscapes", "--variables", "0"], "--variables"),
+        (["--problem", "landscapes", "--max-flops", "3"], "--max-flops"),
+        (["--problem", "landscapes", "--rows", "random,gp:speed=2", "--seeds", "2"], "no option 'speed'"),
+        (["--problem", "landscapes", "--rows", "aging-evolution:population=2", "--seeds", "2"], "tournament 5"),
+        (
+            ["--problem", "landscapes", "--rows", "random,collm", "--model", "no-such-model"],
+            "no-such-model does not",
+        ),
+    ],
+)
+def test_bad_input_ends_before_anything_is_written(wrong: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        command.run(arguments("--rows", "random", *wrong, "--out", str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cap_without_cost_and_one_below_the_cheapest(tmp_path: Path) -> None:
+    for cap, message in (
+        ("--max-latency", "the cost 'latency'; known: flops"),
+        ("--max-flops", "--max-flops 1; raise"),
+    ):
+        args = arguments(*table(tmp_path), "--fitness", "valid", cap, "1", "--out", str(tmp_path / "out"))
+        with pytest.raises(UserError, match=message):
+            command.run(args)
+
+
+def test_the_model_row_runs_through_the_same_loop(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A tiny untrained model: what it proposes is its own, and counted with its tokens and seconds."""
+    from tests.inference.small import build_model
+
+    folder = build_model(tmp_path_factory.mktemp("model"))
+    row = parse_row("collm", {"model": str(folder), "decoding": "new"})
+    record = bench.search(bench.Job(Protocol(problem=LANDSCAPES, budget=15, init=5, seeds=1), row, 0))
+    assert record["by_proposer"]["model"] + record["by_proposer"]["fallback"] == 10
+    assert record["by_proposer"]["model"] > 0 and record["tokens"]["completion"] > 0
+    assert record["seen"] == "unseen" and record["seconds"]["llm"] > 0

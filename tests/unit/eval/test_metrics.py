@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from eval.metrics import bootstrap, censored_median, normalised_regret, paired, queries_text, queries_to_reach, regret
+
+
+def test_regret_is_zero_at_the_best_and_one_at_a_typical_point_when_normalised() -> None:
+    assert regret(10.0, 7.5) == 2.5
+    assert normalised_regret(10.0, 2.0, 10.0) == 0.0
+    assert normalised_regret(10.0, 2.0, 2.0) == 1.0
+    assert normalised_regret(3.0, 3.0, 3.0) == 0.0, "a flat table has no regret"
+
+
+def test_queries_count_from_one_and_are_censored() -> None:
+    assert queries_to_reach([None, 1.0, 2.0, 3.0, 3.0], 3.0) == 4
+    assert queries_to_reach([None, 1.0], 3.0) is None
+    assert queries_to_reach([], 3.0) is None
+
+
+@pytest.mark.parametrize(
+    ("queries", "median", "text"),
+    [
+        ([10, 30, None], 30.0, "30"),
+        ([10, 31], 20.5, "20.5"),
+        ([10, None, None], inf, ">100"),
+        ([10, None], inf, ">100"),
+        ([], inf, ">100"),
+    ],
+)
+def test_the_median_counts_censored_searches_as_longest(queries: list[int | None], median: float, text: str) -> None:
+    assert censored_median(queries) == median
+    assert queries_text(queries, 100) == text
+
+
+def test_bootstrap_interval_covers_the_mean_and_shrinks_with_more_values() -> None:
+    few, many = bootstrap([0.0, 1.0] * 5), bootstrap([0.0, 1.0] * 500)
+    assert few.mean == many.mean == 0.5
+    assert few.low < many.low < 0.5 < many.high < few.high
+    # Normal theory: half width 1.96 * 0.5 / sqrt(1000).
+    assert many.high - 0.5 == pytest.approx(0.031, abs=0.003)
+    assert bootstrap([2.0]).low == bootstrap([2.0]).high == 2.0
+    assert bootstrap([0.0, 1.0, 5.0]) == bootstrap([0.0, 1.0, 5.0])
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap([])
+
+
+def test_pairing_sees_a_small_difference_that_the_means_hide() -> None:
+    second = {seed: float(seed) for seed in range(20)}
+    first = {seed: value - 0.1 for seed, value in second.items()} | {99: 1000.0}
+    found = paired(first, second)
+    assert found.difference.mean == pytest.approx(-0.1)
+    assert (found.higher, found.equal, found.lower) == (0, 0, 20)
+    assert found.decided
+    assert not paired(second, second).decided
+    with pytest.raises(ValueError, match="no seed"):
+        paired({1: 0.0}, {2: 0.0})
