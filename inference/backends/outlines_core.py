@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from outlines_core import Guide, Index
 from outlines_core import Vocabulary as CoreVocabulary
 from outlines_core.json_schema import build_regex_from_schema
 
-from collm_nas.api import Constraint, UserError
+from collm_nas.api import END, Constraint, UserError
 from inference.vocabulary import Vocabulary
 
 _GRAMMARS = 64  # compiled constraints kept; a search uses two
@@ -35,6 +36,8 @@ class Grammar:
         self.index = _index(pattern, backend.tokens)
         self._vocabulary = backend.vocabulary
         self._allowed: dict[tuple[int, int], torch.Tensor] = {}
+        self._states: dict[int, tuple[int, ...]] = {}
+        self._firsts: dict[int, frozenset[str]] = {}
 
     def allowed(self, guide: Guide, last: int) -> torch.Tensor:
         """Ids that may follow where the guide stands and `last` was the token before (-1: none)."""
@@ -44,12 +47,18 @@ class Grammar:
         return self._allowed[key]
 
     def _list(self, state: int, last: int) -> list[int]:
-        tokens: list[int] = sorted(self.index.get_allowed_tokens(state) or [])
+        tokens = self._tokens(state)
         if not self._vocabulary.merges:
-            return tokens
+            return list(tokens)
         return [t for t in self._canonical(tokens, last) if self._continues(state, t)]
 
-    def _canonical(self, tokens: list[int], last: int) -> list[int]:
+    def _tokens(self, state: int) -> tuple[int, ...]:
+        """What the automaton allows in this state, canonical or not."""
+        if state not in self._states:
+            self._states[state] = tuple(sorted(self.index.get_allowed_tokens(state) or []))
+        return self._states[state]
+
+    def _canonical(self, tokens: Sequence[int], last: int) -> list[int]:
         """Without those that, after `last`, spell a pair or a mark which the tokenizer writes as one token."""
         vocabulary = self._vocabulary
         marks = any(vocabulary.spells_mark(t) for t in tokens)
@@ -61,7 +70,14 @@ class Grammar:
         if token == self._vocabulary.eos:
             return True
         after = self.index.get_next_state(state, token)
-        return bool(self._canonical(list(self.index.get_allowed_tokens(after) or []), token))
+        return bool(self._first_characters(after) - {*self._vocabulary.tails(token)})
+
+    def _first_characters(self, state: int) -> frozenset[str]:
+        """With what the tokens allowed in this state begin (`END` for the end). A mark's `<` stands for itself."""
+        if state not in self._firsts:
+            texts = (self._vocabulary.texts[t] or END for t in self._tokens(state))
+            self._firsts[state] = frozenset(text[0] for text in texts)
+        return self._firsts[state]
 
 
 class GrammarProcessor(OutlinesCoreLogitsProcessor):
