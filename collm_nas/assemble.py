@@ -192,7 +192,12 @@ def _engine(settings: Settings) -> Engine:
         return given
     model, navigator, generator = _model_folders(settings)
     loaded: Engine = stage("inference.engines").load(
-        settings.engine, model, navigator=navigator, generator=generator, backend=settings.grammar_backend
+        settings.engine,
+        model,
+        navigator=navigator,
+        generator=generator,
+        backend=settings.grammar_backend,
+        sampling=settings.sampling,
     )
     return loaded
 

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from collm_nas.api import Architecture, Caps, Problem, SearchSpace, UserError
 
 COSTS = ("flops", "params", "latency")
-SAMPLINGS = ("masked",)
+SAMPLINGS = ("masked", "rejection")
 DECODINGS = ("free", "json", "legal", "new")
 """The decoding modes there are; `api.DECODING_MODES` also names the one to come (`affordable`, caps by mask)."""
 ENCODINGS = ("compact", "native")

@@ -96,14 +96,14 @@ def _model_mark(model: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _engine(model: Path) -> Any:
+def _engine(model: Path, sampling: str) -> Any:
     """Loaded once in each process."""
     import torch
 
     from inference import engines
 
     torch.set_num_threads(1)
-    return engines.load(ENGINE, model)
+    return engines.load(ENGINE, model, sampling=sampling)
 
 
 def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer, dict[str, Any]]:
@@ -116,7 +116,7 @@ def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer,
     from collm_nas.coordinator import create
 
     options.pop("model", None)
-    engine = _engine(row.model)
+    engine = _engine(row.model, options.pop("sampling", "masked"))
     described = engine.describe()
     options.setdefault("encoding", described.get("encoding", "compact"))
     return create(problem, engine=JournaledEngine(engine, journal), **options), described

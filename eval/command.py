@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("the row collm")
     model.add_argument("--model", metavar="DIR", help="model folder (default: the embedded one)")
     model.add_argument("--temperature", type=float, metavar="T")
+    model.add_argument("--sampling", choices=("masked", "rejection"), default="masked")
     model.add_argument("--decoding", choices=DECODING_MODES, default="new")
     model.add_argument("--encoding", choices=("compact", "native"))
     parser.add_argument("--processes", type=int, metavar="N", help="searches at once (default: all cores)")
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     rows = _rows(args)
     said = protocol.describe()  # before anything is written: a wrong table or column ends here
     folder = args.out or Path(f"bench-{args.problem}")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     records = _searched(args, protocol, rows, folder / "searches.jsonl", Console(stderr=True))
     lines = summary.summarise(records, protocol.budget)
     console.print(summary.table(lines, bench.line(said)))

@@ -9,7 +9,7 @@ from typing import Any
 from collm_nas.api import UserError
 
 MODEL_ROW = "collm"
-MODEL_OPTIONS = ("model", "temperature", "decoding", "encoding")
+MODEL_OPTIONS = ("model", "temperature", "decoding", "encoding", "sampling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Row:
 def parse_row(text: str, model_options: dict[str, Any] | None = None) -> Row:
     """`name[:option=value]...`; UserError for an unknown name or a malformed option.
 
-    `model_options` (model, temperature, decoding, encoding) apply to the row `collm` unless it names its own.
+    `model_options` apply to the row `collm` unless it names its own.
     """
     from collm_nas import optimizers
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `collm-nas finetune`."""
-    parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="a folder made by collm-nas mine")
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="a folder made by collm-nas mine; repeat it for a recipe with one a phase",
+    )
     parser.add_argument("--recipe", default="embedded", metavar="NAME", help="embedded (an hour of one core) or tiny")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the model folder; resumes there")
 
@@ -21,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.recipe not in RECIPES:
         raise UserError(f"unknown recipe {args.recipe!r}; there are {', '.join(RECIPES)}")
-    data.read_manifest(args.dataset)
+    for dataset in args.dataset:
+        data.read_manifest(dataset)
     from finetune.model_folder import build
 
     build(RECIPES[args.recipe], args.dataset, args.out, print)

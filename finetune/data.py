@@ -31,11 +31,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def load(folder: Path, tokenizer: PreTrainedTokenizerFast, role: str | None, cache: Path) -> Dataset:
-    """The examples of a role (None: both) with columns input_ids, labels, length; tokenized once into `cache`."""
+def load(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, role: str | None, cache: Path, generator_share: float = 1.0
+) -> Dataset:
+    """The examples of a role (None: both, with this share of the Generator's) with columns input_ids, labels, length;
+    tokenized once into `cache`."""
     from datasets import Dataset, disable_progress_bars, load_from_disk
 
-    target = cache / f"tokens-{role or 'both'}"
+    name = f"tokens-{role or 'both'}-{generator_share}"
+    target = cache / name
     if target.exists():
         return load_from_disk(str(target))
     disable_progress_bars()
@@ -43,6 +47,8 @@ def load(folder: Path, tokenizer: PreTrainedTokenizerFast, role: str | None, cac
     rows = Dataset.from_parquet(shards, columns=["role", "prompt", "completion"], cache_dir=str(cache / "parquet"))
     if role is not None:
         rows = rows.filter(lambda batch: [r == role for r in batch["role"]], batched=True)
+    if generator_share < 1:
+        rows = rows.filter(lambda batch, at: _keep(batch["role"], at, generator_share), batched=True, with_indices=True)
     if len(rows) == 0:
         raise UserError(f"{folder} holds no examples for the role {role!r}")
     tokens = rows.map(
@@ -50,10 +56,17 @@ def load(folder: Path, tokenizer: PreTrainedTokenizerFast, role: str | None, cac
         batched=True,
         remove_columns=rows.column_names,
     )
-    part = cache / f"tokens-{role or 'both'}.part"
+    part = cache / f"{name}.part"
     tokens.save_to_disk(str(part))
     part.rename(target)
     return load_from_disk(str(target))
+
+
+def _keep(roles: list[str], positions: list[int], share: float) -> list[bool]:
+    """All of the Navigator's examples and this share of the Generator's, spread evenly (a multiplicative hash: the
+    roles alternate, so every so many-th row would not do)."""
+    spread = [(i * 2654435761 % 2**32) / 2**32 for i in positions]
+    return [role == "navigator" or place < share for role, place in zip(roles, spread, strict=True)]
 
 
 def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Any]]:

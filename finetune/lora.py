@@ -9,8 +9,11 @@ from finetune import data, trainer
 from finetune.recipes import Recipe
 
 
-def adapt(recipe: Recipe, role: Role, dataset: Path, base: Path, out: Path) -> Path:
-    """Train the role's LoRA adapter into `out/ROLE`; returns that folder. Resumes from checkpoints in `out/work`."""
+def adapt(recipe: Recipe, role: Role, dataset: Path, base: Path, out: Path, cache: Path) -> Path:
+    """Train the role's LoRA adapter into `out/ROLE`; returns that folder. Resumes from checkpoints in `out/work`.
+
+    `cache` keeps the tokenized examples.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target = out / role
@@ -19,7 +22,7 @@ def adapt(recipe: Recipe, role: Role, dataset: Path, base: Path, out: Path) -> P
     tok = AutoTokenizer.from_pretrained(base, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     training = recipe.navigator if role == "navigator" else recipe.generator
-    examples = data.load(dataset, tok, role, out / "work" / "cache")
+    examples = data.load(dataset, tok, role, cache)
     done = trainer.run(model, tok, examples, training, out / "work" / role, recipe.lora)
     trainer.keep(done, tok, target)
     return target

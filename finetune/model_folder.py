@@ -5,29 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from collm_nas.api import Role
 from collm_nas.prompts import DIGEST_VERSION, vocabulary_hash
 from finetune import data, tokenizer
 from finetune.lora import adapt
 from finetune.pretrain import pretrain
 from finetune.recipes import Recipe
 
-ROLES = ("navigator", "generator")
+ROLES: tuple[Role, ...] = ("navigator", "generator")
 
 
-def build(recipe: Recipe, dataset: Path, out: Path, say: Callable[[str], None] = print) -> Path:
+def build(recipe: Recipe, datasets: Sequence[Path], out: Path, say: Callable[[str], None] = print) -> Path:
     """Train what is missing under `out` and return it; a killed run goes on where its last checkpoint was."""
-    mined = data.read_manifest(dataset)
+    mined = [data.read_manifest(dataset) for dataset in datasets]
     out.mkdir(parents=True, exist_ok=True)
-    say(f"base: {recipe.base.steps} steps of {recipe.base.batch} examples")
-    base = pretrain(recipe, dataset, out)
+    say("base: " + ", then ".join(f"{t.stop or t.steps} steps of {t.batch} examples" for t in recipe.base))
+    base = pretrain(recipe, datasets, out)
     for role in ROLES:
         say(f"adapter {role}: {getattr(recipe, role).steps} steps")
-        adapt(recipe, role, dataset, base, out)  # type: ignore[arg-type]
+        adapt(recipe, role, datasets[-1], base, out, out / "work" / f"cache-{len(datasets) - 1}")
     manifest = _manifest(recipe, mined, out)
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     (out / "README.md").write_text(_card(recipe, manifest))
@@ -44,7 +45,7 @@ def finish(out: Path, target: Path) -> None:
         shutil.copy(out / name, target / name)
 
 
-def _manifest(recipe: Recipe, mined: dict[str, Any], out: Path) -> dict[str, Any]:
+def _manifest(recipe: Recipe, mined: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:
     import peft
     import torch
     import transformers
@@ -55,8 +56,10 @@ def _manifest(recipe: Recipe, mined: dict[str, Any], out: Path) -> dict[str, Any
         "name": recipe.name,
         "digest_version": DIGEST_VERSION,
         "encoding": "compact",
-        "sources": mined["sources"],
-        "dataset": {key: mined[key] for key in ("miner", "labeller", "settings", "command", "shards")},
+        "sources": {name: sha for one in mined for name, sha in one["sources"].items()},
+        "datasets": [
+            {key: one[key] for key in ("miner", "labeller", "settings", "command", "shards")} for one in mined
+        ],
         "recipe": asdict(recipe),
         "recipe_hash": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
         "tokenizer": vocabulary_hash(tokenizer.build().get_vocab()),
@@ -77,9 +80,18 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _trained_on(mined: dict[str, Any]) -> str:
+    settings = mined["settings"]
+    first, count = settings["first_seed"], settings["landscapes"]
+    large = f"{settings['large']:.0%} of them with 13 to 24 variables"
+    return f"  - seeds {first} to {first + count - 1}, {large}; labels by `{mined['labeller']}`"
+
+
 def _card(recipe: Recipe, manifest: dict[str, Any]) -> str:
-    settings, loss = manifest["dataset"]["settings"], manifest["loss"]
-    shape = recipe.shape
+    loss, shape = manifest["loss"], recipe.shape
+    trained = "\n".join(_trained_on(one) for one in manifest["datasets"])
+    commands = "`, `".join(one["command"] for one in manifest["datasets"])
+    given = " ".join("--dataset DIR" for _ in manifest["datasets"])
     return f"""# Model card: {recipe.name}
 
 A Qwen3-architecture base ({shape.layers} layers, width {shape.width}, {shape.heads} heads of {shape.head_size}) with
@@ -87,12 +99,11 @@ its own
 tokenizer, trained from scratch, and two LoRA adapters on it: Navigator (digest to strategy) and Generator (strategy to
 architecture). It optimises *in context*: it knows no operator and no benchmark.
 
-- Trained on: {settings["landscapes"]} synthetic landscapes (seeds {settings["first_seed"]} to
-  {settings["first_seed"] + settings["landscapes"] - 1}), labels by `{manifest["dataset"]["labeller"]}`. Tables or
-  supernets
-  read: {", ".join(manifest["sources"]) or "none"}. No result of any NAS benchmark was seen, directly or by choice of
-  recipe.
-- Made by: `{manifest["dataset"]["command"]}`, then `collm-nas finetune --recipe {recipe.name} --dataset DIR --out DIR`.
+- Trained on synthetic landscapes alone:
+{trained}
+  Tables or supernets read: {", ".join(manifest["sources"]) or "none"}. No result of any NAS benchmark was seen,
+  directly or by choice of recipe.
+- Made by: `{commands}`, then `collm-nas finetune --recipe {recipe.name} {given} --out DIR`.
 - Loss at the end, nats a target token: base (both roles) {loss["base"]}, Navigator {loss["navigator"]}, Generator
   {loss["generator"]}.
 - Digest version {manifest["digest_version"]}, encoding {manifest["encoding"]}. Hashes of weights, tokenizer and

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,14 +62,27 @@ def _compose_embeddings(model: Qwen3ForCausalLM, tok: PreTrainedTokenizerFast) -
                 weight_VD[tok.convert_tokens_to_ids(f"<e{level}{count}>")] = mixed / 3**0.5
 
 
-def pretrain(recipe: Recipe, dataset: Path, out: Path) -> Path:
-    """Train the base into `out/base`; returns that folder. Resumes from checkpoints in `out/work`."""
-    base = out / "base"
+def pretrain(recipe: Recipe, datasets: Sequence[Path], out: Path) -> Path:
+    """Train the base into `out/base`, phase by phase; returns that folder. Resumes from checkpoints in `out/work`.
+
+    The first phase learns from the first dataset and so on; the last dataset serves the phases that are left.
+    """
+    from transformers import Qwen3ForCausalLM
+
+    base, work = out / "base", out / "work"
     if (base / "model.safetensors").exists():
         return base
     tok = tokenizer.build()
-    model = new_model(recipe.shape, tok, recipe.base.seed)
-    examples = data.load(dataset, tok, None, out / "work" / "cache")
-    done = trainer.run(model, tok, examples, recipe.base, out / "work" / "base")
-    trainer.keep(done, tok, base)
+    model = new_model(recipe.shape, tok, recipe.base[0].seed)
+    last = base
+    for i, training in enumerate(recipe.base):
+        last = work / f"base-{i}" / "final"
+        if not last.exists():
+            source = min(i, len(datasets) - 1)
+            examples = data.load(datasets[source], tok, None, work / f"cache-{source}", training.generator_share)
+            trainer.keep(trainer.run(model, tok, examples, training, last.parent), tok, last)
+        model = Qwen3ForCausalLM.from_pretrained(last, local_files_only=True)
+    part = base.with_suffix(".part")
+    shutil.copytree(last, part, dirs_exist_ok=True)
+    part.rename(base)
     return base

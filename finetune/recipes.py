@@ -22,7 +22,10 @@ class Training:
     """How long and how fast."""
 
     steps: int
-    batch: int = 128  # examples
+    stop: int | None = None  # steps after which it ends, though the schedule of the learning rate is longer
+    batch: int = 128  # examples a step
+    micro_batch: int = 16  # examples padded to one length
+    generator_share: float = 1.0  # of the Generator's examples; it learns its part long before the Navigator does
     learning_rate: float = 1e-3
     warmup: int = 100  # steps
     final: float = 0.05  # share of the learning rate left at the end of the cosine
@@ -43,10 +46,11 @@ class Lora:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """All of a model: the base learns both roles mixed, then each adapter sharpens one."""
+    """All of a model: the base learns both roles mixed, in phases (each may have its own dataset), then each adapter
+    sharpens one role on the last dataset."""
 
     name: str
-    base: Training
+    base: tuple[Training, ...]
     navigator: Training
     generator: Training
     shape: Shape = field(default_factory=Shape)
@@ -55,15 +59,18 @@ class Recipe:
 
 EMBEDDED = Recipe(
     name="embedded",
-    base=Training(steps=2400),
-    navigator=Training(steps=240, learning_rate=5e-4, warmup=20),
-    generator=Training(steps=240, learning_rate=5e-4, warmup=20),
+    base=(Training(steps=2400, stop=1300), Training(steps=900, learning_rate=8e-4, warmup=50, generator_share=0.25)),
+    navigator=Training(steps=100, learning_rate=3e-4, warmup=10),
+    generator=Training(steps=100, learning_rate=3e-4, warmup=10),
 )
-"""The shipped model."""
+"""The shipped model: first all sizes, then mostly up to 12 variables and more of the Navigator's task."""
 
 TINY = Recipe(
     name="tiny",
-    base=Training(steps=6, batch=8, warmup=2, save_every=3),
+    base=(
+        Training(steps=6, batch=8, warmup=2, save_every=3),
+        Training(steps=4, stop=3, batch=8, warmup=2, save_every=2),
+    ),
     navigator=Training(steps=4, batch=8, warmup=2, save_every=2),
     generator=Training(steps=4, batch=8, warmup=2, save_every=2),
     shape=Shape(width=64, layers=2, heads=2, feed_forward=128),

@@ -4,6 +4,7 @@ kill."""
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,27 @@ def bf16_pays() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def mixed_order(lengths: Sequence[int], micro_batch: int, seed: int) -> list[int]:
+    """An order of the examples in which each micro-batch has about one length, and a step has all lengths.
+
+    Padding would be half of a mixed batch. But where a whole step has one length (and so one role, size of space and
+    length of history) the model is pulled to and fro and learns to copy the best instead of reading the evidence.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(lengths))
+    pool = 64 * micro_batch
+    size = np.asarray(lengths)
+    cut = []
+    for start in range(0, len(order), pool):
+        part = order[start : start + pool]
+        part = part[np.argsort(size[part], kind="stable")]
+        micro = [part[i : i + micro_batch] for i in range(0, len(part) - micro_batch + 1, micro_batch)]
+        cut += [micro[i] for i in rng.permutation(len(micro))]
+    return [int(i) for batch in cut for i in batch]
+
+
 def _target_only() -> type[SFTTrainer]:
     """SFTTrainer whose head is applied at target positions alone.
 
@@ -36,6 +58,10 @@ def _target_only() -> type[SFTTrainer]:
     from trl import SFTTrainer
 
     class TargetOnlySFTTrainer(SFTTrainer):
+        def _get_train_sampler(self, *_: Any) -> list[int]:
+            args = self.args
+            return mixed_order(self.train_dataset["length"], args.per_device_train_batch_size, args.seed)
+
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
@@ -69,7 +95,8 @@ def run(
     args = SFTConfig(
         output_dir=str(work),
         max_steps=training.steps,
-        per_device_train_batch_size=training.batch,
+        per_device_train_batch_size=min(training.micro_batch, training.batch),
+        gradient_accumulation_steps=max(1, training.batch // training.micro_batch),
         learning_rate=training.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": training.final},
@@ -78,7 +105,6 @@ def run(
         adam_beta1=training.betas[0],
         adam_beta2=training.betas[1],
         max_grad_norm=training.clip,
-        train_sampling_strategy="group_by_length",  # padding would be half of every batch
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
         logging_steps=max(1, min(20, training.steps // 2)),
@@ -99,9 +125,21 @@ def run(
         train_dataset=examples,
         processing_class=tokenizer,
         peft_config=_peft(lora) if lora else None,
+        callbacks=[_stop_at(training.stop)] if training.stop else None,
     )
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work, training.steps))
+    trainer.train(resume_from_checkpoint=_last_checkpoint(work, training.stop or training.steps))
     return trainer
+
+
+def _stop_at(step: int) -> Any:
+    """A callback that ends training after this step."""
+    from transformers import TrainerCallback
+
+    class StopAt(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step >= step
+
+    return StopAt()
 
 
 def _last_checkpoint(work: Path, steps: int) -> str | None:

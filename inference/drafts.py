@@ -13,6 +13,9 @@ from collections.abc import Iterable
 
 from collm_nas.api import END, TextMask
 
+DRAFTS = {"masked": 0, "rejection": 4}
+"""Ways of sampling under a mask, and how many drafts a wanted completion each takes before the mask."""
+
 
 class Without:
     """A mask's strings but for some complete ones (`api.TextMask`)."""

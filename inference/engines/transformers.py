@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from collm_nas.api import END, Completion, Request, UserError
 from inference import vocabulary
 from inference.backends import load as load_backend
-from inference.drafts import Without, keep
+from inference.drafts import DRAFTS, Without, keep
 from inference.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -176,9 +176,9 @@ def create(
     navigator: Path | None = None,
     generator: Path | None = None,
     backend: str = "outlines_core",
-    drafts: int = 0,
+    sampling: str = "masked",
 ) -> TransformersEngine:
-    """The engine for a model folder; adapters from elsewhere replace its own. `drafts` as in `inference.drafts`.
+    """The engine for a model folder; adapters from elsewhere replace its own. `sampling`: a key of `drafts.DRAFTS`.
 
     Raises UserError where a folder or an adapter is missing, or was made for another tokenizer or digest version.
     """
@@ -201,7 +201,7 @@ def create(
     if small and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     tuned = _adapt(base.to("cuda" if cuda else "cpu"), folder)
-    return TransformersEngine(folder, tuned, tokenizer, backend, drafts)
+    return TransformersEngine(folder, tuned, tokenizer, backend, DRAFTS[sampling])
 
 
 def _adapt(base: Any, folder: ModelFolder) -> Any:

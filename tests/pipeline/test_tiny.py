@@ -51,7 +51,7 @@ def test_a_fresh_model_searches_a_conditional_space_to_its_end(work: Path) -> No
 def test_adapters_carry_their_provenance(work: Path) -> None:
     manifest = json.loads((work / "model" / "manifest.json").read_text())
     assert manifest["sources"] == {}
-    assert manifest["dataset"]["settings"]["landscapes"] == 20
+    assert manifest["datasets"][0]["settings"]["landscapes"] == 20
     assert set(manifest["weights"]) == {
         "base/model.safetensors",
         "navigator/adapter_model.safetensors",
@@ -66,8 +66,10 @@ def test_training_resumes_to_the_same_weights(work: Path) -> None:
 
     again = work / "again"
     shutil.copytree(work / "model" / "work", again / "work")
-    shutil.rmtree(again / "work" / "base" / "checkpoint-6")
-    build(TINY, work / "data", again, lambda text: None)
+    shutil.rmtree(again / "work" / "base-0" / "final")
+    shutil.rmtree(again / "work" / "base-1")
+    shutil.rmtree(again / "work" / "base-0" / "checkpoint-6")
+    build(TINY, [work / "data"], again, lambda text: None)
     for name, value in json.loads((work / "model" / "manifest.json").read_text())["weights"].items():
         assert json.loads((again / "manifest.json").read_text())["weights"][name] == value, name
 
