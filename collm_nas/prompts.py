@@ -99,7 +99,8 @@ def gain_level(before: float, after: float, deviation: float) -> int:
     5."""
     if not after > before:
         return 0
-    return min(GAINS - 1, max(1, math.ceil(2 * (after - before) / max(deviation, 1e-12))))
+    steps = 2 * (after - before) / max(deviation, 1e-12)  # infinite for the very first best
+    return max(1, math.ceil(min(steps, GAINS - 1)))
 
 
 def shown_choices(space: CategoricalSpace, counts_D: Sequence[int] | None = None) -> list[list[int]]:

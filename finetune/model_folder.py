@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,16 +32,6 @@ def build(recipe: Recipe, datasets: Sequence[Path], out: Path, say: Callable[[st
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     (out / "README.md").write_text(_card(recipe, manifest))
     return out
-
-
-def finish(out: Path, target: Path) -> None:
-    """Copy what a search needs (no checkpoints, no caches) to `target`."""
-    for name in ("base", *ROLES):
-        shutil.copytree(
-            out / name, target / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training_args.bin")
-        )
-    for name in ("manifest.json", "README.md"):
-        shutil.copy(out / name, target / name)
 
 
 def _manifest(recipe: Recipe, mined: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:

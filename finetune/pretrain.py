@@ -33,6 +33,7 @@ def new_model(shape: Shape, tok: PreTrainedTokenizerFast, seed: int) -> Qwen3For
         max_position_embeddings=shape.context,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
+        initializer_range=shape.initial,
         attention_dropout=0.0,
         bos_token_id=None,
         eos_token_id=tok.eos_token_id,

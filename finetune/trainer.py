@@ -161,8 +161,20 @@ def keep(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path) 
 
     part = target.with_suffix(".part")
     trainer.model.save_pretrained(part)
-    if not (part / "adapter_config.json").exists():
+    if (part / "adapter_config.json").exists():
+        _name_base(part)
+    else:
         tokenizer.save_pretrained(part)
     curve = [{k: row[k] for k in ("step", "loss") if k in row} for row in trainer.state.log_history if "loss" in row]
     (part / "loss.json").write_text(json.dumps(curve))
     part.rename(target)
+
+
+def _name_base(adapter: Path) -> None:
+    """Name the base by its place beside the adapter, not by where it lay in training; peft's empty card goes."""
+    import json
+
+    path = adapter / "adapter_config.json"
+    config = {**json.loads(path.read_text()), "base_model_name_or_path": "../base"}
+    path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    (adapter / "README.md").unlink(missing_ok=True)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from collm_nas import coordinator, prompts
+from collm_nas.api import Candidate, Caps, Completion, DecodingMode, Evaluation, Observation, Problem, Request, Variable
+from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.strategy import Direction, Strategy
+
+COSTS = {"flops": {"base": 0.0, "table": {0: [0.0, 1.0], 1: [0.0, 1.0, 2.0]}}}
+SPACE = CategoricalSpace("s", [Variable("x", ("0", "1")), Variable("y", ("0", "1", "2"))], costs=COSTS)
+PLAN = Strategy(tuple(SPACE.make(c) for c in ((0, 0), (0, 1), (1, 2))), (Direction(0, 1, 2), Direction(2, 1, 0)), 3, 1)
+
+
+class Script:
+    """An engine that writes the given strategy and, whatever it is asked, the given candidates in turn."""
+
+    def __init__(self, strategy: str, candidates: list[str]) -> None:
+        self.strategy, self.candidates = strategy, candidates
+        self.requests: list[Request] = []
+
+    def generate(self, request: Request) -> list[Completion]:
+        self.requests.append(request)
+        if request.role == "navigator":
+            return [Completion(self.strategy, 1, 1, 0.0)]
+        texts = [self.candidates.pop(0) for _ in range(min(request.n, len(self.candidates)))]
+        return [Completion(text, 1, 1, 0.0) for text in texts]
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def _ask(script: Script, n: int, decoding: DecodingMode = "legal", **problem: Any) -> list[Candidate]:
+    asked = coordinator.create(Problem(SPACE, 0, 10, **problem), script, decoding=decoding)
+    return asked.ask(n)
+
+
+def test_the_generator_sees_the_strategy_and_nothing_else() -> None:
+    script = Script(PLAN.compact(SPACE), ["a0b0"])
+    asked = coordinator.create(Problem(SPACE, 0, 10), script)
+    tried = SPACE.make((1, 1))
+    asked.tell([Observation(Candidate(tried, "init"), "evaluated", Evaluation(12.5))])
+    asked.ask(1)
+    navigator, generator = script.requests
+    assert "a1b1<g0>" in navigator.prompt
+    assert generator.prompt == PLAN.compact(SPACE) + "<gen>"
+    assert "a1b1" not in generator.prompt
+
+
+@pytest.mark.parametrize(
+    ("decoding", "kinds", "masked"),
+    [
+        ("free", (None, None), False),
+        ("json", (None, "json"), False),
+        ("legal", ("regex", "regex"), False),
+        ("new", ("regex", "regex"), True),
+    ],
+)
+def test_each_mode_adds_its_guarantee(
+    decoding: DecodingMode, kinds: tuple[str | None, str | None], masked: bool
+) -> None:
+    script = Script(PLAN.compact(SPACE), ["a0b0"])
+    _ask(script, 1, decoding)
+    navigator, generator = script.requests
+    assert tuple(r.constraint and r.constraint.kind for r in (navigator, generator)) == kinds
+    assert (generator.mask is not None) == masked
+    assert navigator.mask is None
+
+
+def test_what_was_emitted_in_vain_is_returned_and_asked_for_again() -> None:
+    script = Script(PLAN.compact(SPACE), ["junk", "a0b0", "a0b0", "a1b2"])
+    candidates = _ask(script, 2, "free")
+    assert [c.arch and c.arch.choices for c in candidates] == [None, (0, 0), (0, 0), (1, 2)]
+    assert candidates[0].problem
+
+
+def test_a_model_that_keeps_repeating_itself_is_given_up_after_a_few_calls() -> None:
+    script = Script(PLAN.compact(SPACE), ["a0b0"] * 100)
+    candidates = _ask(script, 2)
+    assert len(candidates) < 10
+    assert len(script.requests) == 1 + coordinator.GENERATOR_CALLS
+
+
+def test_over_cap_candidates_do_not_count_as_new_where_they_are_rejected() -> None:
+    caps = Caps({"flops": 1.0})
+    script = Script(PLAN.compact(SPACE), ["a1b2", "a0b1"])
+    candidates = _ask(script, 1, caps=caps, costs=SPACE.cost)
+    assert [c.arch and c.arch.choices for c in candidates] == [(1, 2), (0, 1)]
+    script = Script(PLAN.compact(SPACE), ["a1b2", "a0b1"])
+    assert len(_ask(script, 1, caps=Caps({"flops": 1.0}, "evaluate"), costs=SPACE.cost)) == 1
+
+
+def test_an_unreadable_strategy_does_not_end_the_search() -> None:
+    script = Script("I think we should widen the network.", ["a0b0"])
+    candidates = _ask(script, 1, "free")
+    assert candidates[0].arch == SPACE.make((0, 0))
+    assert script.requests[1].prompt.endswith("<gen>")
+
+
+def test_the_navigator_is_told_what_its_strategies_brought() -> None:
+    script = Script(PLAN.compact(SPACE), ["a0b0", "a1b2"])
+    asked = coordinator.create(Problem(SPACE, 0, 10), script)
+    first = asked.ask(1)
+    asked.tell([Observation(first[0], "evaluated", Evaluation(1.0))])
+    second = asked.ask(1)
+    asked.tell([Observation(second[0], "evaluated", Evaluation(5.0))])
+    asked.ask(1)
+    last = [r for r in script.requests if r.role == "navigator"][-1]
+    past = last.prompt.partition("<past>")[2]
+    assert past.count("<roam3>") == 2
+    assert past.rpartition("<gain")[2][0] != "0"
+
+
+def test_nothing_is_asked_of_the_models_once_the_space_is_used_up() -> None:
+    script = Script(PLAN.compact(SPACE), [])
+    asked = coordinator.create(Problem(SPACE, 0, 10), script)
+    seen = [Observation(Candidate(a, "init"), "evaluated", Evaluation(0.0)) for a in SPACE.all()]
+    asked.tell(seen)
+    assert asked.ask(5) == []
+    assert not script.requests
+
+
+def test_the_digest_is_the_text_that_prompts_makes() -> None:
+    script = Script(PLAN.compact(SPACE), ["a0b0"])
+    asked = coordinator.create(Problem(SPACE, 0, 10), script)
+    rng = random.Random(0)
+    archs = list(dict.fromkeys(SPACE.sample(rng) for _ in range(4)))
+    values = [rng.random() for _ in archs]
+    pairs = zip(archs, values, strict=True)
+    asked.tell([Observation(Candidate(a, "init"), "evaluated", Evaluation(v)) for a, v in pairs])
+    asked.ask(1)
+    expected = prompts.digest(SPACE, archs, values, feasible=[True] * len(archs))
+    assert script.requests[0].prompt == expected
