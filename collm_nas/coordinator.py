@@ -182,7 +182,7 @@ def create(
     problem: Problem,
     engine: Engine,
     decoding: DecodingMode = "new",
-    temperature: float = 0.7,
+    temperature: float = 1.0,
     encoding: Encoding = "compact",
 ) -> Coordinator:
     """The search by two language models. Raises UserError where the space is too large for the compact encoding."""

@@ -4,7 +4,8 @@ trained on is the text it meets in search.
 The *digest* (what the Navigator reads) is versioned: change anything that alters its text and `DIGEST_VERSION` goes up,
 and adapters trained on another version are refused. Its parts, in order:
 
-    <digest>   each variable, each choice: pair token, evidence token <e{level}{count}> (and <c{level}> under a cap)
+    <digest>   for each rank <r{rank}>, each variable's choice of that rank by effect: evidence token <e{level}{count}>
+               (and <c{level}> under a cap), pair token
     <cap><t{level}>          only under a cap: the share of architectures that fit, in sixteenths
     <best>     the best distinct architectures, best first: pairs, <g{level}> = distance to the best in fitness
     <past>     its own last three strategies, oldest first: first anchor, <roam{n}>, <gain{n}> = what it brought
@@ -56,7 +57,7 @@ def vocabulary() -> list[str]:
         "<hint>",
         "<advice>",
     ]
-    marks += [f"<{kind}{level}>" for kind in "gctob" for level in LEVELS]
+    marks += [f"<{kind}{level}>" for kind in "gctobr" for level in LEVELS]
     marks += [f"<gain{n}>" for n in range(GAINS)] + [f"<roam{n}>" for n in range(ROAM_STEPS)]
     marks += [f"<why{n}>" for n in range(8)] + [f"<s{n}>" for n in range(len(SETTLED))]
     marks += [f"<e{level}{count}>" for level in LEVELS for count in range(COUNTS)]
@@ -148,17 +149,29 @@ def digest(
 
 
 def _evidence_tokens(space: CategoricalSpace, fit: evidence.Ridge, pressure: Pressure | None) -> list[str]:
+    """The evidence, rank by rank: first the best choice of every variable, then every second best, and so on.
+
+    Each line then reads like an architecture, so that a small model can follow it as it follows the best ones found;
+    listed variable by variable, the same evidence took it many times the training to use.
+    """
     # Single effects shrink as variables are added; levels keep their meaning if the step shrinks with them.
     step = 5.0 * math.sqrt(max(1.0, len(space.variables) / 8))
     counts = [int(c) for c in fit.counts_D]
-    tokens = []
+    columns: list[list[tuple[str, int, int]]] = []
     for i, choices in enumerate(shown_choices(space, counts)):
+        column = []
         for c in choices:
             at = fit.offsets[i] + c
-            count = min(COUNTS - 1, (1 + counts[at]).bit_length() - 1)
-            tokens.append(f"{LETTERS[i]}{CHOICE_CHARS[c]}<e{level(fit.mean_D[at], step, 8)}{count}>")
-            if pressure is not None:
-                tokens.append(f"<c{LEVELS[pressure.levels[at]]}>")
+            column.append((level(fit.mean_D[at], step, 8), min(COUNTS - 1, (1 + counts[at]).bit_length() - 1), c))
+        columns.append(sorted(column, key=lambda entry: (-LEVELS.index(entry[0]), -entry[1], entry[2])))
+    tokens = []
+    for rank in range(max(map(len, columns))):
+        tokens.append(f"<r{LEVELS[min(15, rank)]}>")
+        for i, column in enumerate(columns):
+            if rank < len(column):
+                height, count, c = column[rank]
+                dear = f"<c{LEVELS[pressure.levels[fit.offsets[i] + c]]}>" if pressure is not None else ""
+                tokens.append(f"<e{height}{count}>{dear}{LETTERS[i]}{CHOICE_CHARS[c]}")
     return tokens
 
 

@@ -60,7 +60,7 @@ class Recipe:
 
 EMBEDDED = Recipe(
     name="embedded",
-    base=(Training(steps=1050, learning_rate=1.5e-3, warmup=50, generator_share=0.25),),
+    base=(Training(steps=2400, batch=64, warmup=60, generator_share=0.25),),
     navigator=Training(steps=100, learning_rate=3e-4, warmup=10),
     generator=Training(steps=100, learning_rate=3e-4, warmup=10),
 )
