@@ -83,20 +83,20 @@ def _card(recipe: Recipe, manifest: dict[str, Any]) -> str:
     given = " ".join("--dataset DIR" for _ in manifest["datasets"])
     return f"""# Model card: {recipe.name}
 
-A Qwen3-architecture base ({shape.layers} layers, width {shape.width}, {shape.heads} heads of {shape.head_size}) with
-its own
-tokenizer, trained from scratch, and two LoRA adapters on it: Navigator (digest to strategy) and Generator (strategy to
-architecture). It optimises *in context*: it knows no operator and no benchmark.
+A Qwen3-architecture base ({shape.layers} layers, width {shape.width}, {shape.heads} heads of {shape.head_size})
+with its own tokenizer, trained from scratch, and two LoRA adapters on it: Navigator (digest to strategy) and
+Generator (strategy to architecture). It optimises *in context*: it knows no operator and no benchmark.
 
 - Trained on synthetic landscapes alone:
 {trained}
-  Tables or supernets read: {", ".join(manifest["sources"]) or "none"}. No result of any NAS benchmark was seen,
+- Tables or supernets read: {", ".join(manifest["sources"]) or "none"}. No result of any NAS benchmark was seen,
   directly or by choice of recipe.
-- Made by: `{commands}`, then `collm-nas finetune --recipe {recipe.name} {given} --out DIR`.
-- Loss at the end, nats a target token: base (both roles) {loss["base"]}, Navigator {loss["navigator"]}, Generator
-  {loss["generator"]}.
-- Digest version {manifest["digest_version"]}, encoding {manifest["encoding"]}. Hashes of weights, tokenizer and
-data: manifest.json.
-- Limits: spaces of at most 52 variables with 36 choices; trained up to 24 variables, and measured to be weak beyond 12.
+- Made by: `{commands}`,
+  then `collm-nas finetune --recipe {recipe.name} {given} --out DIR`.
+- Loss at the end, nats a target token: base (both roles) {loss["base"]}, Navigator {loss["navigator"]},
+  Generator {loss["generator"]}.
+- Digest version {manifest["digest_version"]}, encoding {manifest["encoding"]}.
+  Hashes of weights, tokenizer and data: manifest.json.
+- Limits: spaces of at most 52 variables with 36 choices; it met up to 24 variables in training.
 - Licence: Apache-2.0.
 """
