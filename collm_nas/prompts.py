@@ -152,7 +152,7 @@ def _evidence_tokens(space: CategoricalSpace, fit: evidence.Ridge, pressure: Pre
     """The evidence, rank by rank: first the best choice of every variable, then every second best, and so on.
 
     Each line then reads like an architecture, so that a small model can follow it as it follows the best ones found;
-    listed variable by variable, the same evidence took it many times the training to use.
+    it learned to use the same evidence listed variable by variable more slowly (docs/LOG.md).
     """
     # Single effects shrink as variables are added; levels keep their meaning if the step shrinks with them.
     step = 5.0 * math.sqrt(max(1.0, len(space.variables) / 8))

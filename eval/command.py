@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from collm_nas.api import DECODING_MODES
+from inference.drafts import DRAFTS
 
 COSTS = ("flops", "params", "latency")
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("the row collm")
     model.add_argument("--model", metavar="DIR", help="model folder (default: the embedded one)")
     model.add_argument("--temperature", type=float, metavar="T")
-    model.add_argument("--sampling", choices=("masked", "rejection"), default="masked")
+    model.add_argument("--sampling", choices=tuple(DRAFTS), default="masked")
     model.add_argument("--decoding", choices=DECODING_MODES, default="new")
     model.add_argument("--encoding", choices=("compact", "native"))
     parser.add_argument("--processes", type=int, metavar="N", help="searches at once (default: all cores)")

@@ -182,6 +182,8 @@ def create(
 
     Raises UserError where a folder or an adapter is missing, or was made for another tokenizer or digest version.
     """
+    if sampling not in DRAFTS:
+        raise UserError(f"sampling {sampling!r} is unknown; legal: {', '.join(DRAFTS)}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder = ModelFolder.open(model, navigator, generator)
     import torch

@@ -151,3 +151,9 @@ def test_unknown_engines_and_backends_are_refused_with_the_legal_names(engine: T
         engines.load("gpt", "anywhere")
     with pytest.raises(UserError, match="no grammar backend 'magic'; choose one of outlines_core"):
         backends.load("magic", engine.vocabulary)
+
+
+def test_an_unknown_way_of_sampling_is_named(tmp_path: Path) -> None:
+    """`collm-nas bench --rows collm:sampling=maskd` ended in a KeyError."""
+    with pytest.raises(UserError, match=r"'maskd' is unknown; legal: masked, rejection"):
+        engines.load("transformers", tmp_path, sampling="maskd")
