@@ -1,12 +1,16 @@
-"""The Coordinator (Algorithm 1 of arXiv 2509.26037): Navigator writes a strategy, Generator turns it into candidates.
+"""The Coordinator (Algorithm 1 of arXiv 2509.26037): Navigator writes strategies, Generator turns them into candidates.
 
 To the runner it is one more optimiser with `ask` and `tell`. It keeps the history and the Navigator's last strategies,
-writes the digest, says what a decoding mode constrains, and reads the answers. The Generator sees the strategy alone.
+writes the digest, says what a decoding mode constrains, and reads the answers. The Generator sees a strategy alone.
+
+A strategy is one sample of where the best may lie. The paper makes a whole round of candidates from one; here each
+candidate has its own unless `strategies` says otherwise, so that one poor guess costs one evaluation (docs/LOG.md).
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
@@ -39,7 +43,13 @@ class Coordinator:
     """Two roles on one engine, behind `api.Optimizer`."""
 
     def __init__(
-        self, problem: Problem, engine: Engine, decoding: DecodingMode, temperature: float, encoding: Encoding
+        self,
+        problem: Problem,
+        engine: Engine,
+        decoding: DecodingMode,
+        temperature: float,
+        encoding: Encoding,
+        strategies: int | None,
     ) -> None:
         self._problem = problem
         self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
@@ -47,12 +57,15 @@ class Coordinator:
         self._decoding = decoding
         self._temperature = temperature
         self._encoding = encoding
+        self._strategies = strategies
         self._round = 0
+        self._calls = 0
         self._archs: list[Architecture] = []
         self._values: list[float] = []
         self._feasible: list[bool] = []
         self._past: list[prompts.Tried] = []
-        self._current: Strategy | None = None
+        self._plans: list[Strategy] = []
+        self._plan_of: dict[Architecture, Strategy] = {}
         self._remaining = Remaining(self._space, encoding)
         self._visited: set[Architecture] = set()
         self._navigator_constraint = self._constraint("navigator")
@@ -62,24 +75,22 @@ class Coordinator:
     # --- ask ----------------------------------------------------------------------------------------------------------
 
     def ask(self, n: int) -> list[Candidate]:
-        """One strategy, then candidates from it until `n` are new; what the model emits in vain is returned as well."""
+        """Strategies, then candidates from them until `n` are new; what the model emits in vain is returned as well."""
         if self._remaining.count("") == 0:
             return []
         self._round += 1
-        self._current = self._navigate()
+        self._calls = 0
+        self._plan_of = {}
+        self._plans = self._navigate(min(n, self._strategies or n))
         candidates: list[Candidate] = []
-        fresh: set[Architecture] = set()
-        for call in range(GENERATOR_CALLS):
-            batch = self._generate(self._current, n - len(fresh), call)
+        for _ in range(GENERATOR_CALLS):
+            batch = self._generate(n - len(self._plan_of))
             candidates += batch
-            fresh |= {c.arch for c in batch if c.arch is not None and self._usable(c.arch)}
-            if len(fresh) >= n or not batch:
+            if len(self._plan_of) >= n or not batch:
                 break
-            for arch in fresh:
-                self._exclude(arch)
         return candidates
 
-    def _navigate(self) -> Strategy:
+    def _navigate(self, count: int) -> list[Strategy]:
         text = prompts.digest(
             self._space,
             self._archs,
@@ -88,19 +99,31 @@ class Coordinator:
             past=self._past,
             pressure=self._pressure,
         )
-        answer = self._call("navigator", text, 1, 0)[0]
+        return [self._plan(answer.text) for answer in self._call("navigator", text, count)]
+
+    def _plan(self, text: str) -> Strategy:
         try:
-            return Strategy.parse(answer.text, self._space)
+            return Strategy.parse(text, self._space)
         except UserError:  # only where decoding is not constrained: search on with a strategy that prefers nothing
-            rng = Random(self._seed("anchors", 0))
+            rng = Random(self._seed("anchors", self._calls))
             best = sorted(zip(self._values, range(len(self._values)), strict=True), reverse=True)[: strategy.ANCHORS]
             anchors = [self._archs[i] for _, i in best]
             anchors += [self._space.sample(rng) for _ in range(strategy.ANCHORS - len(anchors))]
             return prompts.empty_strategy(self._space, anchors)
 
-    def _generate(self, plan: Strategy, n: int, call: int) -> list[Candidate]:
-        answers = self._call("generator", prompts.generator_prompt(self._space, plan), n, 1 + call)
-        return [self._read(answer) for answer in answers]
+    def _generate(self, n: int) -> list[Candidate]:
+        """`n` candidates, shared out evenly among the strategies in their order; equal strategies are asked once."""
+        shares = Counter(self._plans[i % len(self._plans)] for i in range(n)) if self._plans else {}
+        candidates = []
+        for plan, share in shares.items():
+            for answer in self._call("generator", prompts.generator_prompt(self._space, plan), share):
+                candidate = self._read(answer)
+                candidates.append(candidate)
+                if candidate.arch is not None:
+                    if self._usable(candidate.arch):
+                        self._plan_of[candidate.arch] = plan
+                    self._exclude(candidate.arch)
+        return candidates
 
     def _read(self, answer: Completion) -> Candidate:
         try:
@@ -108,18 +131,18 @@ class Coordinator:
         except UserError as error:
             return Candidate(None, "model", answer.text, str(error))
 
-    def _call(self, role: Role, prompt: str, n: int, call: int) -> list[Completion]:
-        constraint = self._navigator_constraint if role == "navigator" else self._generator_constraint
+    def _call(self, role: Role, prompt: str, n: int) -> list[Completion]:
         request = Request(
             role=role,
             prompt=prompt,
             n=n,
-            seed=self._seed(role, call),
+            seed=self._seed(role, self._calls),
             temperature=self._temperature,
             max_tokens=self._longest(role),
-            constraint=constraint,
+            constraint=self._navigator_constraint if role == "navigator" else self._generator_constraint,
             mask=self._remaining if role == "generator" and self._decoding == "new" else None,
         )
+        self._calls += 1
         return self._engine.generate(request)
 
     def _seed(self, purpose: str, call: int) -> int:
@@ -145,8 +168,9 @@ class Coordinator:
     # --- tell ---------------------------------------------------------------------------------------------------------
 
     def tell(self, observations: Sequence[Observation]) -> None:
-        """Remember what was evaluated, and what the last strategy brought."""
+        """Remember what was evaluated, and what the strategy of the round's best candidate brought."""
         before = self._best()
+        brought: tuple[float, Strategy] | None = None
         for seen in observations:
             arch = seen.candidate.arch
             if arch is None or seen.verdict == "surplus":
@@ -156,12 +180,13 @@ class Coordinator:
                 self._archs.append(arch)
                 self._values.append(seen.evaluation.fitness)
                 self._feasible.append(seen.feasible)
-        if self._current is not None:
+                if arch in self._plan_of and (brought is None or seen.evaluation.fitness > brought[0]):
+                    brought = seen.evaluation.fitness, self._plan_of[arch]
+        if self._plans:
+            best = brought[1] if brought else self._plans[0]
             gain = prompts.gain_level(before, self._best(), float(np.std(self._values))) if self._values else 0
-            self._past = [*self._past, prompts.Tried(self._current.anchors[0], self._current.roam, gain)][
-                -prompts.PAST :
-            ]
-            self._current = None
+            self._past = [*self._past, prompts.Tried(best.anchors[0], best.roam, gain)][-prompts.PAST :]
+            self._plans = []
 
     def _best(self) -> float:
         return max((v for v, ok in zip(self._values, self._feasible, strict=True) if ok), default=-np.inf)
@@ -184,6 +209,10 @@ def create(
     decoding: DecodingMode = "new",
     temperature: float = 1.0,
     encoding: Encoding = "compact",
+    strategies: int | None = None,
 ) -> Coordinator:
-    """The search by two language models. Raises UserError where the space is too large for the compact encoding."""
-    return Coordinator(problem, engine, decoding, temperature, encoding)
+    """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate.
+
+    Raises UserError where the space is too large for the compact encoding.
+    """
+    return Coordinator(problem, engine, decoding, temperature, encoding, strategies)

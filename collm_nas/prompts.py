@@ -37,7 +37,7 @@ COUNTS = 6
 GAINS = 6
 PAST = 3
 END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<end>", "<pad>", "<unk>"
-NAVIGATOR_TOKEN, GENERATOR_TOKEN = "<nav>", "<gen>"
+NAVIGATOR_TOKEN, GENERATOR_TOKEN, ANCHOR_TOKEN = "<nav>", "<gen>", "<a>"
 _PAIR_BUDGET = 300  # (variable, choice) pairs shown; larger spaces show the best-supported choices of each variable
 _BEST_BUDGET = 150  # tokens spent on the best architectures
 _BEST_MOST, _BEST_LEAST = 12, 3
@@ -50,7 +50,7 @@ def vocabulary() -> list[str]:
         "<cap>",
         "<best>",
         "<past>",
-        "<a>",
+        ANCHOR_TOKEN,
         "<dir>",
         NAVIGATOR_TOKEN,
         GENERATOR_TOKEN,

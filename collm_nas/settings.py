@@ -56,7 +56,7 @@ class Settings:
     grammar_backend: str = "outlines_core"  # a file of `inference/backends`
     optimizer: str = "collm"  # the language models, or a file of `collm_nas/optimizers`
     decoding: str = "new"  # one of DECODINGS
-    sampling: str = "masked"  # one of SAMPLINGS
+    sampling: str = "rejection"  # one of SAMPLINGS
     encoding: str | None = None  # one of ENCODINGS; None: the one the model was trained on
     temperature: float | None = None  # None: the one the Coordinator was tuned for
     max_flops: float | None = None  # multiply-adds

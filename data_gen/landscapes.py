@@ -103,9 +103,4 @@ def _pressure(made: Landscape, rng: np.random.Generator) -> prompts.Pressure | N
     if made.cap is None:
         return None
     x_NV = made.canonical(rng.integers(0, made.sizes, size=(200, len(made.sizes))))
-    starts = np.concatenate([[0], np.cumsum(made.sizes)])
-    rows_ND = np.zeros((200, int(starts[-1])))
-    on_NV = made.active(x_NV)
-    for v in range(len(made.sizes)):
-        rows_ND[np.flatnonzero(on_NV[:, v]), starts[v] + x_NV[on_NV[:, v], v]] = 1.0
-    return prompts.pressure_from(rows_ND, made.cost(x_NV), float(made.feasible(x_NV).mean()))
+    return prompts.pressure_from(made.one_hot(x_NV), made.cost(x_NV), float(made.feasible(x_NV).mean()))

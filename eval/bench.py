@@ -116,7 +116,7 @@ def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer,
     from collm_nas.coordinator import create
 
     options.pop("model", None)
-    engine = _engine(row.model, options.pop("sampling", "masked"))
+    engine = _engine(row.model, options.pop("sampling", "rejection"))
     described = engine.describe()
     options.setdefault("encoding", described.get("encoding", "compact"))
     return create(problem, engine=JournaledEngine(engine, journal), **options), described

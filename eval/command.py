@@ -17,7 +17,8 @@ COSTS = ("flops", "params", "latency")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
     what = parser.add_argument_group("problem")
-    what.add_argument("--problem", default="digits-cells", metavar="P", help="digits-cells, landscapes or table")
+    problems = "digits-cells, landscapes (for claims), validation (other landscapes, to choose by) or table"
+    what.add_argument("--problem", default="digits-cells", metavar="P", help=problems)
     what.add_argument("--space", default="", metavar="S", help="space of --problem table: a name or a YAML file")
     what.add_argument("--table", default="", metavar="F", help="CSV or Parquet of --problem table")
     what.add_argument("--fitness", metavar="COL", help="column the search sees (digits-cells: valid)")
@@ -39,9 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("the row collm")
     model.add_argument("--model", metavar="DIR", help="model folder (default: the embedded one)")
     model.add_argument("--temperature", type=float, metavar="T")
-    model.add_argument("--sampling", choices=tuple(DRAFTS), default="masked")
+    model.add_argument("--sampling", choices=tuple(DRAFTS), default="rejection")
     model.add_argument("--decoding", choices=DECODING_MODES, default="new")
     model.add_argument("--encoding", choices=("compact", "native"))
+    model.add_argument(
+        "--strategies", type=int, metavar="K", help="a round (default: one a candidate)"
+    )
     parser.add_argument("--processes", type=int, metavar="N", help="searches at once (default: all cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default bench-PROBLEM; a killed bench goes on there")
 

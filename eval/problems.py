@@ -1,4 +1,4 @@
-"""What a benchmark searches: a table, or one held-out synthetic landscape a seed, with the best that is known of it."""
+"""What a benchmark searches: a table, or one unseen synthetic landscape a seed, with the best that is known of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from functools import lru_cache
 from typing import Any, cast
 
 from collm_nas.api import Architecture, Caps, Evaluator, UserError
+from collm_nas.evaluators.landscape import HELD_OUT, VALIDATION
 from collm_nas.spaces.base import CategoricalSpace
 
-KINDS = ("digits-cells", "landscapes", "table")
+KINDS = ("digits-cells", "landscapes", "validation", "table")
+LANDSCAPES = {"landscapes": HELD_OUT, "validation": VALIDATION}
+"""Kinds that draw a landscape a seed, and their first seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +36,9 @@ class ProblemSpec:
             raise UserError(f"--problem {self.kind!r} is unknown; legal: {', '.join(KINDS)}")
         if self.kind == "table" and not (self.space and self.table):
             raise UserError("--problem table needs --space and --table; for example --space nasbench201 --table nb.csv")
-        if self.variables is not None and (self.kind != "landscapes" or not 2 <= self.variables <= 52):
-            raise UserError(f"--variables {self.variables} must lie in 2..52, and is for --problem landscapes")
-        if self.kind == "landscapes" and self.limits:
+        if self.variables is not None and (self.kind not in LANDSCAPES or not 2 <= self.variables <= 52):
+            raise UserError(f"--variables {self.variables} must lie in 2..52, and is for landscapes")
+        if self.kind in LANDSCAPES and self.limits:
             raise UserError(f"--max-{self.limits[0][0]} is for tables; landscapes bring caps of their own")
 
 
@@ -87,7 +90,7 @@ def _draw(space: CategoricalSpace, rng: random.Random) -> Architecture:
 
 def load(spec: ProblemSpec, seed: int) -> Instance:
     """The instance of this seed. Raises UserError where space, table or column are wrong."""
-    instance = _landscape(spec, seed) if spec.kind == "landscapes" else _table(spec)
+    instance = _landscape(spec, seed) if spec.kind in LANDSCAPES else _table(spec)
     if not spec.relabel:
         return instance
     from eval.relabel import RelabelledEvaluator, relabel
@@ -100,7 +103,7 @@ def load(spec: ProblemSpec, seed: int) -> Instance:
 def _landscape(spec: ProblemSpec, seed: int) -> Instance:
     from collm_nas.evaluators import landscape
 
-    drawn = landscape.draw(landscape.HELD_OUT + seed, variables=spec.variables)
+    drawn = landscape.draw(LANDSCAPES[spec.kind] + seed, variables=spec.variables)
     return Instance(drawn.space, drawn, drawn.optimum, drawn.median, drawn.caps, "true")
 
 
@@ -141,12 +144,10 @@ def _within(instance: Instance) -> list[Architecture]:
 @lru_cache(maxsize=8)
 def describe(spec: ProblemSpec) -> dict[str, Any]:
     """JSON values for the protocol line: what is searched and measured, with the table's hash."""
-    if spec.kind == "landscapes":
-        from collm_nas.evaluators.landscape import HELD_OUT
-
+    if spec.kind in LANDSCAPES:
         size = "4-12" if spec.variables is None else str(spec.variables)
         said: dict[str, Any] = {
-            "space": f"held-out landscapes of {size} variables, a new one each seed from {HELD_OUT}",
+            "space": f"unseen landscapes of {size} variables, a new one each seed from {LANDSCAPES[spec.kind]}",
             "fitness": "noisy value",
             "report": ["true"],
         }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.curve import below_axis, draw, proposer_class
-from eval.rounds import Round, Told, rounds
+from eval.rounds import Plan, Round, Told, rounds
 
 Json = Mapping[str, Any]
 
@@ -238,41 +238,47 @@ def _ten_best(result: Json) -> str:
 def _rounds(told: Sequence[Round], digits: int) -> str:
     if not told:
         return ""
-    intro = '<p class="soft">What the Navigator wrote, in plain words, and what the Generator made of it.</p>'
+    intro = (
+        '<p class="soft">What the Navigator wrote, in plain words, and what the Generator made of it. '
+        "A strategy opens at a click.</p>"
+    )
     return _card("Strategies, round by round", intro + "".join(_round(r, digits) for r in told), "rounds")
 
 
 def _round(r: Round, digits: int) -> str:
-    why = f'<span class="why">{escape(r.why)}</span>' if r.why else ""
-    roam = f'<span class="soft">{escape(r.roam)}</span>' if r.roam else ""
-    left = _verbatim(r) if r.verbatim else _strategy(r)
-    return (
-        f'<article class="round"><header><h3>Round {r.number}</h3>{why}{roam}</header>'
-        f'<div class="sides"><div>{left}</div>{_candidates(r.candidates, digits)}</div></article>'
+    parts = [f'<p class="soft">Not readable as a strategy; verbatim:</p><pre>{escape(text)}</pre>' for text in r.unread]
+    rows = "".join(_plan(plan, digits) for plan in r.plans)
+    if r.others:
+        rows += f'<tr><td class="soft">random, to fill the batch</td>{_candidates(r.others, digits)}</tr>'
+    if rows:
+        parts.append(_table(("strategy", "candidates", "fitness"), rows))
+    return f'<article class="round"><h3>Round {r.number}</h3>{"".join(parts)}</article>'
+
+
+def _plan(plan: Plan, digits: int) -> str:
+    """A table row; the strategy shows its reason and, opened, all of itself."""
+    if plan.verbatim:
+        return f"<tr><td><pre>{escape(plan.verbatim)}</pre></td>{_candidates(plan.candidates, digits)}</tr>"
+    anchors = "".join(f"<li><code>{escape(a)}</code></li>" for a in plan.anchors)
+    directions = "".join(f"<li>{escape(d)}</li>" for d in plan.directions)
+    opened = (
+        f'<p class="soft">Like these, and {escape(plan.roam)}:</p><ul class="anchors">{anchors}</ul>'
+        f'<ul class="directions">{directions}</ul>'
     )
-
-
-def _verbatim(r: Round) -> str:
-    return f'<p class="soft">Not readable as a strategy; verbatim:</p><pre>{escape(r.verbatim)}</pre>'
-
-
-def _strategy(r: Round) -> str:
-    anchors = "".join(f"<li><code>{escape(a)}</code></li>" for a in r.anchors)
-    directions = "".join(f"<li>{escape(d)}</li>" for d in r.directions)
     return (
-        f'<p class="soft">Like these:</p><ul class="anchors">{anchors}</ul>' if anchors else ""
-    ) + f'<ul class="directions">{directions}</ul>'
+        f"<tr><td><details><summary>{escape(plan.why)}</summary>{opened}</details></td>"
+        f"{_candidates(plan.candidates, digits)}</tr>"
+    )
 
 
 def _candidates(candidates: Sequence[Told], digits: int) -> str:
-    if not candidates:
-        return '<p class="soft">No candidates.</p>'
-    rows = "".join(
-        f'<tr class="{"better" if c.better else ""}"><td><code>{escape(c.text)}</code></td>'
-        f"<td>{_outcome(c, digits)}</td></tr>"
-        for c in candidates
-    )
-    return _table(("candidate", "fitness"), rows)
+    """Two cells: texts, and what became of each on the same line."""
+    texts, outcomes = "", ""
+    for c in candidates:
+        shown = "better" if c.better else ""
+        texts += f'<div class="{shown}"><code>{escape(c.text)}</code></div>'
+        outcomes += f'<div class="{shown}">{_outcome(c, digits)}</div>'
+    return f"<td>{texts}</td><td>{outcomes}</td>"
 
 
 def _outcome(c: Told, digits: int) -> str:

@@ -1,12 +1,15 @@
-"""The rounds of a search, told from its journal: each strategy in plain words, and what became of its candidates."""
+"""The rounds of a search, told from its journal: strategies in plain words, and what became of their candidates."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
+from collm_nas.prompts import GENERATOR_TOKEN
+from collm_nas.strategy import Strategy
 
 if TYPE_CHECKING:
     from collm_nas.spaces.base import CategoricalSpace
@@ -25,10 +28,9 @@ class Told:
 
 
 @dataclass(slots=True)
-class Round:
-    """A strategy taken apart into statements, or `verbatim` where it cannot be read, and its candidates."""
+class Plan:
+    """A strategy that the Generator was given, taken apart into statements, and the candidates it made of it."""
 
-    number: int
     anchors: list[str] = field(default_factory=list)
     directions: list[str] = field(default_factory=list)
     roam: str = ""
@@ -37,17 +39,40 @@ class Round:
     candidates: list[Told] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Round:
+    """One call of the Navigator: its strategies, the answers that could not be read as one, and candidates that the
+    models did not propose."""
+
+    number: int
+    plans: list[Plan] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    others: list[Told] = field(default_factory=list)
+
+
 def rounds(events: Sequence[Json], history: Sequence[Json]) -> list[Round]:
-    """One round for each answer of the Navigator; candidates before the first one (`--init`) belong to none."""
+    """The rounds in order; candidates before the first one (`--init`) belong to none."""
     header = next((e for e in events if e.get("event") == "header"), {})
     space = _space(header.get("space"))
     by_arch = {str(row["arch"]): row for row in history}
     told: list[Round] = []
+    plans: dict[str, Plan] = {}  # of the round, by the Generator's prompt
+    owners: deque[Plan] = deque()  # of the Generator's answers whose verdict is still to come
     for event in events:
-        if event.get("event") == "completion" and event.get("role") == "navigator":
-            told += [_read(text, space, len(told) + 1) for text in _texts(event)][:1]
-        elif event.get("event") == "candidate" and told:
-            told[-1].candidates.append(_candidate(event, by_arch))
+        kind, role = event.get("event"), event.get("role")
+        if kind == "completion" and role == "navigator":
+            plans = {}
+            told.append(Round(len(told) + 1, unread=[t for t in _texts(event) if _strategy(t, space) is None]))
+        elif kind == "prompt" and role == "generator" and told:
+            prompt = str(event.get("prompt"))
+            if prompt not in plans:
+                plans[prompt] = _read(prompt.removesuffix(GENERATOR_TOKEN), space)
+                told[-1].plans.append(plans[prompt])
+        elif kind == "completion" and role == "generator" and plans:
+            owners.extend([plans[prompt]] * len(list(_texts(event))))
+        elif kind == "candidate" and told:
+            model = event.get("proposer") == "model" and owners
+            (owners.popleft().candidates if model else told[-1].others).append(_candidate(event, by_arch))
     return told
 
 
@@ -66,19 +91,20 @@ def _texts(event: Json) -> Iterator[str]:
     yield from (str(text) for text in event.get("texts") or [event.get("text", "")])
 
 
-def _read(text: str, space: CategoricalSpace | None, number: int) -> Round:
-    from collm_nas.strategy import Strategy
-
-    if space is None:
-        return Round(number, verbatim=text)
+def _strategy(text: str, space: CategoricalSpace | None) -> Strategy | None:
     try:
-        strategy = Strategy.parse(text, space)
-        lines = strategy.words(space).splitlines()
+        return None if space is None else Strategy.parse(text, space)
     except ValueError:
-        return Round(number, verbatim=text)
+        return None
+
+
+def _read(text: str, space: CategoricalSpace | None) -> Plan:
+    strategy = _strategy(text, space)
+    if space is None or strategy is None:
+        return Plan(verbatim=text)
+    lines = strategy.words(space).splitlines()
     anchors, body = lines[: len(strategy.anchors)], lines[len(strategy.anchors) :]
-    return Round(
-        number,
+    return Plan(
         anchors=[line.removeprefix("anchor: ") for line in anchors],
         directions=body[:-2],
         roam=body[-2].removeprefix("roam: "),

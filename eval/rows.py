@@ -9,7 +9,7 @@ from typing import Any
 from collm_nas.api import UserError
 
 MODEL_ROW = "collm"
-MODEL_OPTIONS = ("model", "temperature", "decoding", "encoding", "sampling")
+MODEL_OPTIONS = ("model", "temperature", "decoding", "encoding", "sampling", "strategies")
 
 
 @dataclass(frozen=True, slots=True)

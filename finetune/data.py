@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
-from collm_nas.prompts import DIGEST_VERSION
+from collm_nas.prompts import ANCHOR_TOKEN, DIGEST_VERSION
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,13 +32,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def load(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, role: str | None, cache: Path, generator_share: float = 1.0
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    role: str | None,
+    cache: Path,
+    *,
+    generator_share: float = 1.0,
+    optimum_only: bool = False,
 ) -> Dataset:
     """The examples of a role (None: both, with this share of the Generator's) with columns input_ids, labels, length;
-    tokenized once into `cache`."""
+    tokenized once into `cache`. `optimum_only` ends each answer after its first anchor."""
     from datasets import Dataset, disable_progress_bars, load_from_disk
 
-    name = f"tokens-{role or 'both'}-{generator_share}"
+    name = f"tokens-{role or 'both'}-{generator_share}" + ("-optimum" if optimum_only else "")
     target = cache / name
     if target.exists():
         return load_from_disk(str(target))
@@ -52,7 +58,7 @@ def load(
     if len(rows) == 0:
         raise UserError(f"{folder} holds no examples for the role {role!r}")
     tokens = rows.map(
-        lambda batch: _tokenize(batch, tokenizer),
+        lambda batch: _tokenize(batch, tokenizer, optimum_only),
         batched=True,
         remove_columns=rows.column_names,
     )
@@ -69,10 +75,16 @@ def _keep(roles: list[str], positions: list[int], share: float) -> list[bool]:
     return [role == "navigator" or place < share for role, place in zip(roles, spread, strict=True)]
 
 
-def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Any]]:
+def _tokenize(
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, optimum_only: bool
+) -> dict[str, list[Any]]:
     prompts = tokenizer(batch["prompt"])["input_ids"]
     answers = tokenizer(batch["completion"])["input_ids"]
     end = [tokenizer.eos_token_id]
+    if optimum_only:
+        anchor = tokenizer.convert_tokens_to_ids(ANCHOR_TOKEN)
+        answers = [a[: a.index(anchor, 1)] for a in answers]
+        end = []
     ids = [p + a + end for p, a in zip(prompts, answers, strict=True)]
     labels = [[IGNORED] * len(p) + a + end for p, a in zip(prompts, answers, strict=True)]
     return {"input_ids": ids, "labels": labels, "length": [len(i) for i in ids]}

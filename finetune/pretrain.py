@@ -80,7 +80,14 @@ def pretrain(recipe: Recipe, datasets: Sequence[Path], out: Path) -> Path:
         last = work / f"base-{i}" / "final"
         if not last.exists():
             source = min(i, len(datasets) - 1)
-            examples = data.load(datasets[source], tok, None, work / f"cache-{source}", training.generator_share)
+            examples = data.load(
+                datasets[source],
+                tok,
+                "navigator" if training.optimum_only else None,
+                work / f"cache-{source}",
+                generator_share=training.generator_share,
+                optimum_only=training.optimum_only,
+            )
             trainer.keep(trainer.run(model, tok, examples, training, last.parent), tok, last)
         model = Qwen3ForCausalLM.from_pretrained(last, local_files_only=True)
     part = base.with_suffix(".part")

@@ -26,8 +26,10 @@ class Training:
     stop: int | None = None  # steps after which it ends, though the schedule of the learning rate is longer
     batch: int = 128  # examples a step
     micro_batch: int = 16  # examples padded to one length
+    optimum_only: bool = False  # the Navigator's answers end after the first anchor, and no Generator's examples
     generator_share: float = 1.0  # of the Generator's examples; it learns its part long before the Navigator does
     learning_rate: float = 1e-3
+    muon_rate: float | None = None  # learning rate of the hidden matrices under Muon; None: AdamW for all
     warmup: int = 100  # steps
     final: float = 0.05  # share of the learning rate left at the end of the cosine
     decay: float = 0.05
@@ -60,7 +62,10 @@ class Recipe:
 
 EMBEDDED = Recipe(
     name="embedded",
-    base=(Training(steps=2400, batch=64, warmup=60, generator_share=0.25),),
+    base=(
+        Training(steps=4200, batch=64, warmup=60, optimum_only=True, learning_rate=1.5e-3, muon_rate=0.03, final=0.1),
+        Training(steps=1800, batch=64, warmup=30, generator_share=0.25, learning_rate=5e-4, muon_rate=0.01, seed=1),
+    ),
     navigator=Training(steps=100, learning_rate=3e-4, warmup=10),
     generator=Training(steps=100, learning_rate=3e-4, warmup=10),
 )
@@ -69,8 +74,8 @@ EMBEDDED = Recipe(
 TINY = Recipe(
     name="tiny",
     base=(
-        Training(steps=6, batch=8, warmup=2, save_every=3),
-        Training(steps=4, stop=3, batch=8, warmup=2, save_every=2),
+        Training(steps=6, batch=8, warmup=2, save_every=3, optimum_only=True, muon_rate=0.03),
+        Training(steps=4, batch=8, warmup=2, save_every=2),
     ),
     navigator=Training(steps=4, batch=8, warmup=2, save_every=2),
     generator=Training(steps=4, batch=8, warmup=2, save_every=2),

@@ -49,8 +49,8 @@ def mixed_order(lengths: Sequence[int], micro_batch: int, seed: int) -> list[int
     return [int(i) for batch in cut for i in batch]
 
 
-def _target_only() -> type[SFTTrainer]:
-    """SFTTrainer whose head is applied at target positions alone.
+def _target_only(training: Training) -> type[SFTTrainer]:
+    """SFTTrainer whose head is applied at target positions alone, with the recipe's order and optimiser.
 
     trl 1.16 does so on a GPU; on a CPU its fused head scores every position, which takes twice the time here.
     """
@@ -61,6 +61,15 @@ def _target_only() -> type[SFTTrainer]:
         def _get_train_sampler(self, *_: Any) -> list[int]:
             args = self.args
             return mixed_order(self.train_dataset["length"], args.per_device_train_batch_size, args.seed)
+
+        def create_optimizer(self, model: Any = None) -> Any:
+            if training.muon_rate is None:
+                return super().create_optimizer(model)
+            if self.optimizer is None:
+                from finetune.optimizer import MuonAndAdamW
+
+                self.optimizer = MuonAndAdamW(self.model if model is None else model, training)
+            return self.optimizer
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -119,7 +128,7 @@ def run(
         disable_tqdm=True,
         seed=training.seed,
     )
-    trainer = _target_only()(
+    trainer = _target_only(training)(
         model=model,
         args=args,
         train_dataset=examples,

@@ -64,7 +64,7 @@ def _add_models(group: Any) -> None:
     group.add_argument("--engine", default="transformers", metavar="NAME", help="transformers (default)")
     group.add_argument("--decoding", default="new", metavar="MODE", help="free < json < legal < new (default new)")
     group.add_argument(
-        "--sampling", default="masked", metavar="NAME", help="masked (default), or rejection: redraw first"
+        "--sampling", default="rejection", metavar="NAME", help="rejection (default): redraw first; or masked"
     )
     group.add_argument("--grammar-backend", default="outlines_core", metavar="NAME", help="outlines_core (default)")
     group.add_argument("--encoding", metavar="compact|native", help="how candidates are spelled (default: the model's)")

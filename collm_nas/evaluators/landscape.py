@@ -1,7 +1,8 @@
 """Synthetic landscapes: random spaces with a made-up fitness whose optimum is known. Models learn from them alone.
 
 Main effects, pairs, choices of shared meaning, ordered choices, ruinous choices, conditions, caps, noise, three scales.
-All values are drawn from the seed. Seeds from `HELD_OUT` on are for measuring and are refused by training.
+All values are drawn from the seed. Seeds from `HELD_OUT` on are for measuring and choosing, and are
+refused by training.
 
 Shapes: N points, V variables, K choices (the largest number), P pairs.
 """
@@ -20,6 +21,8 @@ from collm_nas.spaces.base import CategoricalSpace
 
 HELD_OUT = 1_000_000_000
 """First seed of the landscapes kept for measuring."""
+VALIDATION = 2_000_000_000
+"""First seed of those on which settings are chosen."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,6 +76,17 @@ class Landscape:
         """Inactive variables set to choice 0."""
         result: Ints = np.where(self.active(x_NV), x_NV, 0)
         return result
+
+    def offsets(self) -> tuple[int, ...]:
+        """Where each variable's choices begin in a one-hot row; the last entry is the row's length."""
+        return (0, *np.cumsum(self.sizes).tolist())
+
+    def one_hot(self, x_NV: Ints) -> Floats:
+        """One row a point, shape (N, D); an inactive variable contributes zeros."""
+        rows_ND = np.zeros((len(x_NV), int(self.sizes.sum())))
+        n_NV, v_NV = np.nonzero(self.active(x_NV))
+        rows_ND[n_NV, np.array(self.offsets())[v_NV] + x_NV[n_NV, v_NV]] = 1.0
+        return rows_ND
 
     def raw(self, x_NV: Ints) -> Floats:
         """Value before scaling, shape (N,)."""
@@ -151,8 +165,9 @@ def _main_effects(rng: np.random.Generator, sizes: Ints, family: Family) -> tupl
         shared = float(rng.choice([0.0, 0.5, 0.8, 0.95]))
         own_VK = np.sqrt(shared) * rng.standard_normal(k) + np.sqrt(1 - shared) * own_VK
     if rng.random() < family.ordered:
+        direction = rng.choice([-1.0, 1.0])  # either end may be the good one, alike in all variables
         for v, size in enumerate(sizes):
-            place = np.linspace(-1, 1, size)
+            place = direction * np.linspace(-1, 1, size)
             own_VK[v, :size] = -2 * (place - rng.normal(0.5, 0.8)) ** 2 + 0.3 * rng.standard_normal(size)
     for v, size in enumerate(sizes):
         own_VK[v, size:] = 0
@@ -254,8 +269,8 @@ class LandscapeEvaluator:
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
         """Fitness with noise that is fixed for each architecture."""
-        x_NV = np.array([a.choices for a in archs])
-        values = self.landscape.value(x_NV)
+        # One by one: in a batch the order of summation, and so the last bit, could depend on its size.
+        values = [self.landscape.value(np.array([a.choices]))[0] for a in archs]
         noises = [np.random.default_rng([self._seed, 2, *a.choices]).standard_normal() for a in archs]
         return [
             Evaluation(float(v + self.landscape.noise * e), self.costs(a), source="landscape")

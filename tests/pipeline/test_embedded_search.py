@@ -71,7 +71,8 @@ def test_the_network_cut_can_be_noticed() -> None:
 
 def test_the_generator_sees_the_strategy_and_nothing_else(whole: Path) -> None:
     events = [json.loads(line) for line in (whole / "journal.jsonl").read_text().splitlines()]
-    answers = [e["texts"][0] for e in events if e["event"] == "completion" and e["role"] == "navigator"]
+    asked = [e for e in events if e["event"] == "completion" and e["role"] == "navigator"]
+    answers = [text for e in asked for text in e["texts"]]
     prompts = [e["prompt"] for e in events if e["event"] == "prompt" and e["role"] == "generator"]
     assert prompts and all(any(prompt.startswith(answer) for answer in answers) for prompt in prompts)
     assert all(len(prompt) - max(len(a) for a in answers if prompt.startswith(a)) < 10 for prompt in prompts)

@@ -16,16 +16,18 @@ PLAN = Strategy(tuple(SPACE.make(c) for c in ((0, 0), (0, 1), (1, 2))), (Directi
 
 
 class Script:
-    """An engine that writes the given strategy and, whatever it is asked, the given candidates in turn."""
+    """An engine that writes the given strategies (few, however many are asked for) and, whatever it is asked, the given
+    candidates in turn."""
 
-    def __init__(self, strategy: str, candidates: list[str]) -> None:
-        self.strategy, self.candidates = strategy, candidates
+    def __init__(self, strategy: str | list[str], candidates: list[str]) -> None:
+        self.strategies = [strategy] if isinstance(strategy, str) else strategy
+        self.candidates = candidates
         self.requests: list[Request] = []
 
     def generate(self, request: Request) -> list[Completion]:
         self.requests.append(request)
         if request.role == "navigator":
-            return [Completion(self.strategy, 1, 1, 0.0)]
+            return [Completion(text, 1, 1, 0.0) for text in self.strategies[: request.n]]
         texts = [self.candidates.pop(0) for _ in range(min(request.n, len(self.candidates)))]
         return [Completion(text, 1, 1, 0.0) for text in texts]
 
@@ -134,3 +136,35 @@ def test_the_digest_is_the_text_that_prompts_makes() -> None:
     asked.ask(1)
     expected = prompts.digest(SPACE, archs, values, feasible=[True] * len(archs))
     assert script.requests[0].prompt == expected
+
+
+OTHER = Strategy(PLAN.anchors[::-1], PLAN.directions, 5, 2)
+
+
+def _prompts(script: Script, role: str) -> list[tuple[str, int]]:
+    return [(r.prompt.removesuffix("<gen>"), r.n) for r in script.requests if r.role == role]
+
+
+def test_each_candidate_has_a_strategy_of_its_own() -> None:
+    script = Script([PLAN.compact(SPACE), OTHER.compact(SPACE), PLAN.compact(SPACE)], ["a0b0", "a0b1", "a1b2"])
+    candidates = _ask(script, 3)
+    assert [c.arch and c.arch.choices for c in candidates] == [(0, 0), (0, 1), (1, 2)]
+    assert [n for _, n in _prompts(script, "navigator")] == [3]
+    assert _prompts(script, "generator") == [(PLAN.compact(SPACE), 2), (OTHER.compact(SPACE), 1)]
+
+
+def test_the_papers_way_makes_all_candidates_of_a_round_from_one_strategy() -> None:
+    script = Script([PLAN.compact(SPACE), OTHER.compact(SPACE)], ["a0b0", "a0b1", "a1b2"])
+    coordinator.create(Problem(SPACE, 0, 10), script, strategies=1).ask(3)
+    assert [n for _, n in _prompts(script, "navigator")] == [1]
+    assert _prompts(script, "generator") == [(PLAN.compact(SPACE), 3)]
+
+
+def test_a_round_is_remembered_by_the_strategy_of_its_best_candidate() -> None:
+    script = Script([PLAN.compact(SPACE), OTHER.compact(SPACE)], ["a0b0", "a1b2", "a0b1", "a0b2"])
+    asked = coordinator.create(Problem(SPACE, 0, 10), script)
+    told = [Observation(c, "evaluated", Evaluation(v)) for c, v in zip(asked.ask(2), (1.0, 2.0), strict=True)]
+    asked.tell(told)
+    asked.ask(2)
+    past = [r for r in script.requests if r.role == "navigator"][-1].prompt.partition("<past>")[2]
+    assert past.startswith(SPACE.format(OTHER.anchors[0], "compact") + "<roam5>")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from collm_nas.api import Variable
+from collm_nas.prompts import GENERATOR_TOKEN
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import Direction, Strategy
 from eval.curve import limits, ticks
@@ -52,6 +54,7 @@ def run() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         candidate("x p", "init", "evaluated"),
         candidate("z q", "init", "evaluated"),
         {"event": "completion", "role": "navigator", "texts": [strategy().compact(SPACE)]},
+        {"event": "prompt", "role": "generator", "prompt": strategy().compact(SPACE) + GENERATOR_TOKEN},
         {"event": "completion", "role": "generator", "texts": ["a1b1", "a1b0", "a0b0"]},
         candidate("y q", "model", "evaluated"),
         candidate("y p", "model", "evaluated"),
@@ -171,12 +174,29 @@ def test_same_run_same_bytes(tmp_path: Path) -> None:
 def test_rounds_tell_what_became_of_candidates() -> None:
     result, events = run()
     [only] = rounds(events, result["history"])
-    assert only.anchors == ["x p", "y q", "z p"]
-    assert [(c.text, c.verdict, c.fitness, c.better) for c in only.candidates] == [
+    [plan] = only.plans
+    assert plan.anchors == ["x p", "y q", "z p"]
+    assert [(c.text, c.verdict, c.fitness, c.better) for c in plan.candidates] == [
         ("y q", "evaluated", 93.25, True),
         ("y p", "evaluated", 91.5, False),
         ("x p", "repeated", None, False),
     ]
+
+
+def test_each_candidate_stands_beside_the_strategy_it_came_from() -> None:
+    result, events = run()
+    other = replace(strategy(), roam=7).compact(SPACE)
+    events[3]["texts"].append(other)
+    events[6:6] = [
+        {"event": "prompt", "role": "generator", "prompt": other + GENERATOR_TOKEN},
+        {"event": "completion", "role": "generator", "texts": ["a0b1", "a2b0"]},
+    ]
+    events[11:11] = [candidate("x q", "model", "surplus"), candidate("z p", "model", "surplus")]
+    events.append(candidate("z p", "fallback", "surplus"))
+    [only] = rounds(events, result["history"])
+    assert [[c.text for c in plan.candidates] for plan in only.plans] == [["y q", "y p", "x p"], ["x q", "z p"]]
+    assert only.plans[1].roam == "change about 7 eighths of the variables"
+    assert [c.text for c in only.others] == ["z p"]
 
 
 def test_an_unreadable_strategy_is_shown_verbatim() -> None:

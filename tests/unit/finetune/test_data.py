@@ -27,7 +27,7 @@ def test_loss_falls_on_the_completion_alone(mined: Path, tmp_path: Path) -> None
 
 def test_a_share_of_the_generator_keeps_every_navigator_example(mined: Path, tmp_path: Path) -> None:
     tok = tokenizer.build()
-    both, some = (data.load(mined, tok, None, tmp_path, share) for share in (1.0, 0.25))
+    both, some = (data.load(mined, tok, None, tmp_path, generator_share=share) for share in (1.0, 0.25))
     navigator = data.load(mined, tok, "navigator", tmp_path)
     assert len(navigator) == 60
     assert len(both) == 120
