@@ -23,7 +23,7 @@ class RelabelledSpace(CategoricalSpace):
         super().__init__(
             f"{original.name}-relabelled",
             [self._moved(i, variable) for i, variable in enumerate(original.variables)],
-            template=original.template,
+            template=original.template if original.speller("native") is original else None,
             description=original.description,
         )
 

@@ -32,6 +32,12 @@ class SpelledSpace(Protocol):
     def symbol(self, position: int, choice: int, encoding: Encoding, active: bool = True) -> str:
         """The text that a choice contributes to the spelling."""
 
+    def speller(self, encoding: Encoding) -> SpelledSpace:
+        """The space whose variables stand in the order of this spelling."""
+
+    def as_spelled(self, arch: Architecture) -> Architecture:
+        """The architecture in the variable order of `speller("native")`."""
+
 
 class Remaining:
     """The legal architectures not excluded so far, counted by prefix of their canonical spelling (`api.TextMask`).
@@ -42,21 +48,23 @@ class Remaining:
 
     def __init__(self, space: SpelledSpace, encoding: Encoding) -> None:
         """Nothing is excluded at first."""
-        self.space = space
+        self.space = space.speller(encoding)
+        self._reordered = space.as_spelled if encoding == "native" else None
         self.encoding: Encoding = encoding
         self._gone: dict[Node, int] = {}
         self._node_of: dict[str, Node] = {"": ()}
         self._children = lru_cache(_CACHED)(self._list_children)
-        self._total = lru_cache(_CACHED)(space.count)
+        self._total = lru_cache(_CACHED)(self.space.count)
 
     def exclude(self, arch: Architecture) -> None:
         """Count this architecture no more; again or outside the space's legal set is the same as not at all."""
         if arch.space != self.space.name:
             raise UserError(f"the architecture belongs to space {arch.space!r}, not to {self.space.name!r}")
-        if arch.choices in self._gone or not self.space.count(arch.choices):
+        choices = arch.choices if self._reordered is None else self._reordered(arch).choices
+        if choices in self._gone or not self.space.count(choices):
             return
-        for end in range(len(arch.choices) + 1):
-            node = arch.choices[:end]
+        for end in range(len(choices) + 1):
+            node = choices[:end]
             self._gone[node] = self._gone.get(node, 0) + 1
 
     def count(self, prefix: str) -> int:

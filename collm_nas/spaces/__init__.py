@@ -21,12 +21,17 @@ from collm_nas.api import UserError, Variable
 if TYPE_CHECKING:
     from collm_nas.spaces.base import CategoricalSpace
 
-__all__ = ["from_spec", "load", "names"]
+__all__ = ["from_spec", "load", "module_of", "names"]
 
 
 def names() -> list[str]:
     """The built-in spaces, sorted."""
     return sorted(_built_in())
+
+
+def module_of(name: str) -> str:
+    """The file here that defines a built-in space; empty for a name that is none."""
+    return _built_in()[name][0] if name in _built_in() else ""
 
 
 def load(name_or_path: str | os.PathLike[str], **options: Any) -> CategoricalSpace:
@@ -77,6 +82,7 @@ def from_spec(spec: Mapping[str, Any]) -> CategoricalSpace:
         template=spec["encoding"],
         description=spec.get("description", ""),
         costs=costs,
+        omit_inactive=spec.get("omit_inactive", False),
     )
 
 

@@ -37,16 +37,28 @@ class CategoricalSpace:
         template: str | None = None,
         description: str = "",
         costs: Mapping[str, CostTable] | None = None,
+        omit_inactive: bool = False,
+        native: CategoricalSpace | None = None,
     ) -> None:
-        """Raises UserError where names repeat, a condition points forward or the template is ambiguous."""
+        """Raises UserError where names repeat, a condition points forward or the template is ambiguous.
+
+        `omit_inactive`: the native form leaves inactive slots out, with the text after them, instead of spelling their
+        first choice. `native` spells the native form where that lists the variables in another order: a space of the
+        same variables, conditions and name, with the template.
+        """
         self.name = name
         self.description = description
         self.variables = tuple(variables)
         self.costs = dict(costs or {})
         definition.check_variables(name, self.variables)
-        self.template = " ".join("{" + v.name + "}" for v in self.variables) if template is None else template
-        self._literals = definition.split_template(name, self.template, self.variables)
-        self._symbols = [[self._symbol(i, c) for c in v.choices] for i, v in enumerate(self.variables)]
+        self._omits = omit_inactive
+        self._speller = native
+        if native is None:
+            self.template = " ".join("{" + v.name + "}" for v in self.variables) if template is None else template
+            self._literals = definition.split_template(name, self.template, self.variables)
+            self._symbols = [[self._symbol(i, c) for c in v.choices] for i, v in enumerate(self.variables)]
+        else:
+            self.template = native.template
         self.needed = [self._parents_after(i) for i in range(len(self.variables) + 1)]
         self._counts: dict[tuple[int, tuple[int, ...]], int] = {}
         self.whole: CategoricalSpace = self
@@ -75,6 +87,7 @@ class CategoricalSpace:
                 {"name": v.name, "choices": list(v.choices), "active_if": self._conditions(v)} for v in self.variables
             ],
             **({"costs": costs} if costs else {}),
+            **({"omit_inactive": True} if self._omits else {}),
         }
 
     def _conditions(self, variable: Variable) -> dict[str, list[str]]:
@@ -98,6 +111,8 @@ class CategoricalSpace:
             for end in range(len(arch.choices) + 1):
                 prefix = arch.choices[:end]
                 part._trie[prefix] = part._trie.get(prefix, 0) + 1
+        if self._speller is not None:
+            part._speller = self._speller.restrict(self.as_spelled(row) for row in part._rows)
         return part
 
     @property
@@ -226,11 +241,23 @@ class CategoricalSpace:
 
     # --- spellings ----------------------------------------------------------------------------------------------------
 
+    def speller(self, encoding: Encoding) -> CategoricalSpace:
+        """The space whose variables stand in the order in which this encoding spells them: mostly this one."""
+        return self if encoding == "compact" or self._speller is None else self._speller
+
+    def as_spelled(self, arch: Architecture) -> Architecture:
+        """The architecture in the variable order of `speller("native")`."""
+        if self._speller is None:
+            return arch
+        chosen = dict(zip([v.name for v in self.variables], arch.choices, strict=True))
+        return Architecture(self.name, tuple(chosen[v.name] for v in self._speller.variables))
+
     def symbol(self, position: int, choice: int, encoding: Encoding, active: bool = True) -> str:
-        """The text that this choice gives: `a0` in compact (empty if inactive), choice and separator in native."""
+        """The text that this choice gives: `a0` in compact, choice and separator in native; empty if inactive (in
+        native only where the space omits it)."""
         if encoding == "compact":
             return LETTERS[position] + CHOICE_CHARS[choice] if active else ""
-        return self._symbols[position][choice]
+        return self._symbols[position][choice] if active or not self._omits else ""
 
     def _symbol(self, position: int, choice: str) -> str:
         head = self._literals[0] if position == 0 else ""
@@ -255,7 +282,12 @@ class CategoricalSpace:
         return "".join(self.symbol(i, c, "compact", flags[i]) for i, c in enumerate(arch.choices))
 
     def _native(self, arch: Architecture) -> str:
-        return "".join([symbols[c] for symbols, c in zip(self._symbols, arch.choices, strict=True)])
+        if self._speller is not None:
+            return self._speller._native(self.as_spelled(arch))
+        if not self._omits:
+            return "".join([symbols[c] for symbols, c in zip(self._symbols, arch.choices, strict=True)])
+        flags = self.active(arch.choices)
+        return "".join(self.symbol(i, c, "native", flags[i]) for i, c in enumerate(arch.choices))
 
     def parse(self, encoded: object, encoding: Encoding = "native") -> Architecture:
         """The architecture spelled by a text, a dict by variable name or a sequence of choices.
@@ -299,9 +331,16 @@ class CategoricalSpace:
         )
 
     def _read_native(self, text: str) -> list[int]:
+        if self._speller is not None:
+            read = self._speller._read_native(text)
+            chosen = dict(zip([v.name for v in self._speller.variables], read, strict=True))
+            return [chosen[v.name] for v in self.variables]
         choices: list[int] = []
         rest = text
         for i in range(len(self.variables)):
+            if self._omits and not self._next_active(choices):
+                choices.append(0)
+                continue
             last = i + 1 == len(self.variables)
             for c, symbol in enumerate(self._symbols[i]):
                 symbol = symbol.lstrip() if i == 0 else symbol
@@ -312,6 +351,11 @@ class CategoricalSpace:
                     break
             else:
                 self._refuse(i, rest)
+        return self._ended(choices, rest)
+
+    def _ended(self, choices: list[int], rest: str) -> list[int]:
+        if rest:
+            raise UserError(f"{self.name}: {rest[:40]!r} follows the last variable; nothing may")
         return choices
 
     def _read_compact(self, text: str) -> list[int]:
@@ -327,9 +371,7 @@ class CategoricalSpace:
                 self._refuse(i, rest, f"{LETTERS[i]}0..{LETTERS[i]}{CHOICE_CHARS[len(variable.choices) - 1]}")
             choices.append(c)
             rest = rest[2:]
-        if rest:
-            raise UserError(f"{self.name}: {rest[:40]!r} follows the last variable; nothing may")
-        return choices
+        return self._ended(choices, rest)
 
     def _refuse(self, i: int, rest: str, legal: str = "") -> NoReturn:
         variable = self.variables[i]
@@ -342,7 +384,7 @@ class CategoricalSpace:
         """A regular expression for exactly the canonical spellings (of the whole space, even where restricted)."""
         if encoding == "compact":
             self.check_compact()
-        return grammar.regex(self, encoding)
+        return grammar.regex(self.speller(encoding), encoding)
 
 
 def _number(text: str) -> float:
