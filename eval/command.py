@@ -43,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--sampling", choices=tuple(DRAFTS), default="rejection")
     model.add_argument("--decoding", choices=DECODING_MODES, default="new")
     model.add_argument("--encoding", choices=("compact", "native"))
-    model.add_argument(
-        "--strategies", type=int, metavar="K", help="a round (default: one a candidate)"
-    )
+    model.add_argument("--strategies", type=int, metavar="K", help="a round (default: one a candidate)")
     parser.add_argument("--processes", type=int, metavar="N", help="searches at once (default: all cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default bench-PROBLEM; a killed bench goes on there")
 
