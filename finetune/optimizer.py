@@ -22,7 +22,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
     def __init__(self, model: PreTrainedModel, training: Training) -> None:
         assert training.muon_rate is not None
-        hidden, rest = [], []
+        hidden: list[torch.nn.Parameter] = []
+        rest: list[torch.nn.Parameter] = []
         for name, weight in model.named_parameters():
             if weight.requires_grad:
                 (hidden if weight.ndim == 2 and "embed" not in name else rest).append(weight)

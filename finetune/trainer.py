@@ -62,6 +62,8 @@ def _target_only(training: Training) -> type[SFTTrainer]:
             args = self.args
             return mixed_order(self.train_dataset["length"], args.per_device_train_batch_size, args.seed)
 
+        optimizer: Any
+
         def create_optimizer(self, model: Any = None) -> Any:
             if training.muon_rate is None:
                 return super().create_optimizer(model)
