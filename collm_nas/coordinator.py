@@ -213,6 +213,10 @@ def create(
 ) -> Coordinator:
     """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate.
 
-    Raises UserError where the space is too large for the compact encoding.
+    Raises UserError where the space is too large for the compact encoding or `strategies` is below 1.
     """
+    if strategies is not None and (type(strategies) is not int or strategies < 1):
+        raise UserError(
+            f"strategies {strategies!r} must be a whole number of at least 1, how many a round is made from"
+        )
     return Coordinator(problem, engine, decoding, temperature, encoding, strategies)

@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 
 from collm_nas import coordinator, prompts
-from collm_nas.api import Candidate, Caps, Completion, DecodingMode, Evaluation, Observation, Problem, Request, Variable
+from collm_nas.api import (
+    Candidate,
+    Caps,
+    Completion,
+    DecodingMode,
+    Evaluation,
+    Observation,
+    Problem,
+    Request,
+    UserError,
+    Variable,
+)
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import Direction, Strategy
 
@@ -168,3 +179,9 @@ def test_a_round_is_remembered_by_the_strategy_of_its_best_candidate() -> None:
     asked.ask(2)
     past = [r for r in script.requests if r.role == "navigator"][-1].prompt.partition("<past>")[2]
     assert past.startswith(SPACE.format(OTHER.anchors[0], "compact") + "<roam5>")
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "two"])
+def test_a_wrong_number_of_strategies_is_named(wrong: Any) -> None:
+    with pytest.raises(UserError, match=f"strategies {wrong!r} must be"):
+        coordinator.create(Problem(SPACE, 0, 10), Script(PLAN.compact(SPACE), []), strategies=wrong)
