@@ -1,8 +1,8 @@
 """Synthetic landscapes: random spaces with a made-up fitness whose optimum is known. Models learn from them alone.
 
 Main effects, pairs, choices of shared meaning, ordered choices, ruinous choices, conditions, caps, noise, three scales.
-All values are drawn from the seed. Seeds from `HELD_OUT` on are for measuring and choosing, and are
-refused by training.
+All values are drawn from the seed. Seeds from `HELD_OUT` on are for measuring, those from
+`VALIDATION` on for choosing settings; training refuses both.
 
 Shapes: N points, V variables, K choices (the largest number), P pairs.
 """

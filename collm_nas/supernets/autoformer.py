@@ -31,7 +31,7 @@ from collm_nas.spaces._autoformer_costs import (
 from collm_nas.spaces.autoformer import AutoFormerSpace
 from collm_nas.supernets.checkpoint import check
 
-__all__ = ["AutoFormerConfig", "AutoFormerNetwork", "AutoFormerSupernet", "create", "expected_keys", "rename"]
+__all__ = ["AutoFormerConfig", "AutoFormerNetwork", "AutoFormerSupernet", "create", "expected_keys"]
 
 LAYER_NORM_EPS = 1e-5  # not the 1e-6 usual for vision transformers
 
@@ -74,11 +74,6 @@ def _layer_keys(e: int) -> dict[str, tuple[int, ...]]:
         "fc2.weight": (e, hidden),
         "fc2.bias": (e,),
     }
-
-
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` as it is: the released files spell their keys as the official code does."""
-    return dict(state)
 
 
 # --- the stand-alone network ------------------------------------------------------------------------------------------
@@ -206,7 +201,7 @@ class AutoFormerSupernet:
     def __init__(self, state: Mapping[str, Tensor], space: AutoFormerSpace) -> None:
         self.space = space
         self.size = size_of(space.size_name)
-        self.state = check(rename(state), expected_keys(space.size_name), f"the supernet of {space.name}")
+        self.state = check(state, expected_keys(space.size_name), f"the supernet of {space.name}")
 
     def extract(self, arch: Architecture) -> AutoFormerNetwork:
         """`subnet` of an architecture of the space."""

@@ -118,7 +118,7 @@ def test_regex_is_exact(nb, archs):
 def test_network_gives_the_official_logits(nb, case):
     import torch
 
-    from tests.unit.spaces.nasbench201_fill import digest, draw, fill
+    from tests.unit.supernets.fill import digest, draw, fill
 
     keys = GOLDEN["keys"][str(case["index"])]
     arch = nb.parse(case["arch"])
@@ -126,7 +126,7 @@ def test_network_gives_the_official_logits(nb, case):
     assert own == keys
     assert list(own) == list(keys)
 
-    state = fill({key: shape for key, (shape, _) in keys.items()}, GOLDEN["fill"]["gain"])
+    state = fill({key: shape for key, (shape, _) in keys.items()}, GOLDEN["fill"])
     assert digest(state) == case["fill_sha256"]
     images = draw((2, 3, 32, 32), 7).float()
     network = nb.build(arch, 10, state)
