@@ -12,7 +12,7 @@ WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-ALL := collm_nas data_gen finetune inference eval tests
+ALL := collm_nas data_gen finetune inference eval examples tests
 
 # Several processes share the cores in tests: one thread each, and no network from any library.
 export OMP_NUM_THREADS ?= 1

@@ -1,6 +1,6 @@
 """Neural architecture search by two small language models that run on your own machine.
 
-`search` and `open_search` are those of `collm_nas.app`; everything here is imported when it is first used.
+`search`, `open_search` (`collm_nas.app`) and `search_family` are here; everything is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collm_nas import api, evaluators, optimizers, spaces
     from collm_nas.app import open_search, search
+    from collm_nas.family import search_family
 
     __version__: str
 
-__all__ = ["__version__", "api", "evaluators", "open_search", "optimizers", "search", "spaces"]
+__all__ = ["__version__", "api", "evaluators", "open_search", "optimizers", "search", "search_family", "spaces"]
 
-_FUNCTIONS = ("search", "open_search")
+_FUNCTIONS = {"search": "app", "open_search": "app", "search_family": "family"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
     if name in _FUNCTIONS:
-        return getattr(importlib.import_module("collm_nas.app"), name)
+        return getattr(importlib.import_module(f"collm_nas.{_FUNCTIONS[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"collm_nas.{name}")
     raise AttributeError(f"module 'collm_nas' has no attribute {name!r}; it has {', '.join(__all__)}")

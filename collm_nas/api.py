@@ -114,16 +114,21 @@ class SearchSpace(Protocol):
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """What one query brought. Higher `fitness` is better; `costs`: `flops` in multiply-adds, `params`, `latency` in
-    ms."""
+    ms; `error`: the standard error of the fitness where it is an estimate, in its units."""
 
     fitness: float
     costs: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     source: str = ""
+    error: float | None = None
 
 
 class Evaluator(Protocol):
-    """Scores architectures. `report` is read once, for the chosen architecture only."""
+    """Scores architectures. `report` is read once, for the chosen architecture only.
+
+    What some also have: `latency` (true: `costs` are measured, and kept in the journal from the first measurement on);
+    `bounded` (true: `evaluate` takes `best=`, the best fitness so far or None, to stop early on what is hopeless).
+    """
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation an architecture, in order."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -33,10 +34,13 @@ def search(
     returns a number, `{"fitness": .., "costs": {..}}` or an `Evaluation`. `start_from`: architectures to evaluate
     first, or a text file of them. `out`: the run folder; None keeps everything in memory. `options`: see `Settings`
     (budget=100, init=10, batch=5, model=None, optimizer="collm", decoding="new", max_flops=None, seed=0, ...).
+    `reuse`: folders of earlier runs of the same space and protocol; what was evaluated there is known from the start
+    and costs no query. `workers`: evaluations at once (a number, or the address of a Ray cluster); they change no
+    result. Several values of one cap: `search_family`.
     Raises UserError (a ValueError) in one sentence for whatever is wrong with these.
     """
     began = time.monotonic()
-    run = prepare(space, evaluator, _settings(options), start_from, _path(out), resume, began)
+    run = prepare(space, evaluator, settings_of(options), start_from, _path(out), resume, began)
     try:
         if progress is True:
             from collm_nas.progress import bar
@@ -54,20 +58,37 @@ def search(
 
 def _run(run: Run, progress: runner.Progress | None) -> None:
     settings = run.settings
-    runner.run(
-        run.problem,
-        run.optimizer,
-        run.evaluator,
-        run.journal,
-        init=run.init,
-        batch=settings.batch,
-        target=settings.target,
-        start_from=run.starts,
-        max_seconds=None if settings.max_hours is None else settings.max_hours * 3600,
-        budget=run.final,
-        header=run.header,
-        progress=progress,
-    )
+    with at_work(run.evaluator, settings.workers, start=not run.finished) as evaluator:
+        runner.run(
+            run.problem,
+            run.optimizer,
+            evaluator,
+            run.journal,
+            init=run.init,
+            batch=settings.batch,
+            target=settings.target,
+            start_from=run.starts,
+            max_seconds=None if settings.max_hours is None else settings.max_hours * 3600,
+            budget=run.final,
+            header=run.header,
+            progress=progress,
+            pool=run.pool,
+        )
+
+
+@contextmanager
+def at_work(evaluator: Evaluator, workers: int | str, *, start: bool = True) -> Iterator[Evaluator]:
+    """The evaluator, with several workers where they are asked for, started now or when first needed. A cluster is
+    always reached now, so that nothing is made where it cannot be."""
+    if workers == 1:
+        yield evaluator
+        return
+    from collm_nas.evaluators.parallel import Parallel
+
+    with Parallel(evaluator, workers) as parallel:
+        if start or isinstance(workers, str):
+            parallel.start()
+        yield parallel
 
 
 def open_search(
@@ -81,14 +102,18 @@ def open_search(
     """A search driven by `ask` and `tell`; arguments as for `search`, without an evaluator."""
     from collm_nas.evaluators import function
 
+    settings = settings_of(options)
+    if settings.workers != 1:
+        raise UserError("open_search evaluates nothing, so it has no workers; ask for as many as yours at once")
     space = load_space(space)
     values: dict[Architecture, Any] = {}
     evaluator = function.create(space, values.__getitem__, "tell()")
-    run = prepare(space, evaluator, _settings(options), start_from, _path(out), resume, time.monotonic())
+    run = prepare(space, evaluator, settings, start_from, _path(out), resume, time.monotonic())
     return OpenSearch(run, values)
 
 
-def _settings(options: Options) -> Settings:
+def settings_of(options: Options) -> Settings:
+    """The options, checked; UserError names one that there is not."""
     legal = list(Settings.__dataclass_fields__)
     for name in options:
         if name not in legal:

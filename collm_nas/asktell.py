@@ -8,6 +8,7 @@ from typing import Any
 from collm_nas import runner
 from collm_nas.api import Architecture, Evaluation, UserError
 from collm_nas.assemble import Run
+from collm_nas.journal import evaluation_of
 from collm_nas.outcome import Result, write
 
 
@@ -34,12 +35,12 @@ class OpenSearch:
         self._open(run.problem.budget)
         self._catch_up()
         self._again = list(self._pending)
-        if self._closed and self._loop.budget < run.final:
-            self._open(run.final)
+        if self._closed and (self._loop.budget < run.final or self._loop.unknown(run.pool)):
+            self._open(max(run.final, self._loop.budget))
 
     def _open(self, budget: int) -> None:
         header = {"seed": self._run.problem.seed, **self._run.header, "budget": budget}
-        self._loop.open(header)
+        self._loop.open(header, self._run.pool)
         self._closed = False
 
     def _catch_up(self) -> None:
@@ -49,7 +50,7 @@ class OpenSearch:
             if event["event"] == "evaluation":
                 group = [e for e in journal.events if e["event"] == "evaluation" and e["told"] == event["told"]]
                 archs = [self._loop.space.parse(e["arch"]) for e in group]
-                self._hear(archs, [Evaluation(e["fitness"], e["costs"], e["seconds"], e["source"]) for e in group])
+                self._hear(archs, [evaluation_of(e) for e in group])
             elif event["event"] == "end":
                 self._close(event["reason"])
             elif event["event"] == "header":

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import collm_nas
-from collm_nas import rundir
+from collm_nas import reuse, rundir
 from collm_nas.api import Architecture, DecodingMode, Encoding, Engine, Evaluator, Optimizer, Problem, UserError
-from collm_nas.journal import Journal, JournaledEngine, plain
+from collm_nas.journal import Journal, JournaledCosts, JournaledEngine, plain
 from collm_nas.settings import Settings, check_caps, read_starts
 from collm_nas.stages import stage
 
 EMBEDDED = Path(__file__).parent / "models" / "embedded"
 """The model that comes with the package."""
+
+NOT_KEPT = ("event", "time", "budget", "reused")
+"""What each header of a run has of its own; all else is as in the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,15 @@ class Run:
     init: int
     final: int
     out: Path | None
+    pool: list[dict[str, Any]]
+    """Evaluations of earlier runs (`reuse`)."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether its journal holds its end already, at this budget."""
+        events = self.journal.events
+        budgets = [event["budget"] for event in events if event["event"] == "header"]
+        return bool(events) and events[-1]["event"] == "end" and budgets[-1] >= self.final
 
 
 def load_space(space: Any) -> Any:
@@ -42,7 +54,7 @@ def load_space(space: Any) -> Any:
     return spaces.load(space) if isinstance(space, str | Path) else space
 
 
-def _evaluator(space: Any, evaluator: Any) -> tuple[Any, Evaluator]:
+def bind(space: Any, evaluator: Any) -> tuple[Any, Evaluator]:
     """The space as the evaluator restricts it, and the evaluator; a function is wrapped."""
     if not hasattr(evaluator, "evaluate"):
         from collm_nas.evaluators import function
@@ -73,25 +85,30 @@ def prepare(
     began: float,
 ) -> Run:
     """Check everything and load what is needed; UserError, with nothing made, where something is wrong."""
-    space, evaluator = _evaluator(load_space(space), evaluator)
+    space, evaluator = bind(load_space(space), evaluator)
     starts = read_starts(space, start_from)
     costs = _costs(space, evaluator)
     _check_optimizer(settings)
     check_caps(Problem(space, settings.seed, settings.budget, settings.caps, costs))
+    pool = reuse.read(space, plain(evaluator.protocol()), list(settings.caps.limits), settings.earlier)
     journal = rundir.open_journal(out, resume, began)
     try:
         old = journal.events[0] if journal.events else None
         header = _header(space, evaluator, settings, [space.format(arch) for arch in starts])
         if old is not None:
             settings = _resumed(journal, header, settings, out)
+        if costs is not None and getattr(evaluator, "latency", False):
+            costs = JournaledCosts(costs, journal, space, (old or {}).get("measured", {}))
         problem = Problem(space, settings.seed, old["budget"] if old else settings.budget, settings.caps, costs)
         optimizer, engine = _optimizer(problem, settings, journal, old)
         if old is not None:
-            header = {key: value for key, value in old.items() if key not in ("event", "time", "budget")}
+            header = {key: value for key, value in old.items() if key not in NOT_KEPT}
         elif engine is not None:
             described = plain(engine.describe())
             header |= {"engine": described, "seen": seen(described, header["protocol"])}
             header["options"]["encoding"] = settings.encoding or described.get("encoding", "compact")
+        if old is None and isinstance(costs, JournaledCosts):
+            header["measured"] = dict(costs.known)
     except BaseException:
         journal.close()
         raise
@@ -106,6 +123,7 @@ def prepare(
         init=header["options"]["init"],
         final=settings.budget,
         out=out,
+        pool=pool,
     )
 
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from collm_nas.api import Completion, Engine, Request, UserError
+from collm_nas.api import Architecture, Completion, Engine, Evaluation, Request, SearchSpace, UserError
 
-KINDS = ("header", "prompt", "completion", "candidate", "evaluation", "end")
+KINDS = ("header", "prompt", "completion", "cost", "candidate", "evaluation", "end")
 IGNORED = frozenset({"time", "seconds", "versions"})
 """Keys that may differ when a run is executed again."""
 
@@ -63,6 +63,11 @@ def _parse(line: bytes) -> Event | None:
 def plain(value: Any) -> Any:
     """A value as it comes back from JSON (tuples are lists, keys are text)."""
     return json.loads(json.dumps(value, allow_nan=False))
+
+
+def evaluation_of(event: Mapping[str, Any]) -> Evaluation:
+    """The evaluation that an event records; one without `error` is exact, or older than that key."""
+    return Evaluation(event["fitness"], event["costs"], event["seconds"], event["source"], event.get("error"))
 
 
 class Journal:
@@ -116,6 +121,11 @@ class Journal:
     def replaying(self) -> bool:
         """Whether recorded events are still ahead."""
         return self._next < len(self.events)
+
+    @property
+    def begun(self) -> bool:
+        """Whether an event was recorded, or passed."""
+        return self._next > 0
 
     @property
     def elapsed(self) -> float:
@@ -274,6 +284,38 @@ class JournaledEngine:
         completions = self._real().generate(request) if event is None else _completions(event)
         self._journal.record(_completion_event(request.role, completions))
         return completions
+
+
+class JournaledCosts:
+    """Costs that are measured (latency): each architecture's once in a run, then taken from the journal or memory.
+
+    Who asks for costs is the same when a run is executed again, in the same order; what is measured is not.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[Architecture], dict[str, float]],
+        journal: Journal,
+        space: SearchSpace,
+        known: Mapping[str, dict[str, float]],
+    ) -> None:
+        """`known`: native spelling -> costs, what was measured before the header of a resumed run."""
+        self._measure, self._journal, self._space = measure, journal, space
+        self.known = dict(known)
+        """Native spelling -> costs. What is here before the header is recorded belongs in it."""
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        """The costs of an architecture; a new measurement is recorded."""
+        text = self._space.format(arch)
+        if text not in self.known:
+            self.known[text] = self._recorded(arch, text) if self._journal.begun else self._measure(arch)
+        return self.known[text]
+
+    def _recorded(self, arch: Architecture, text: str) -> dict[str, float]:
+        event = self._journal.recorded("cost")
+        costs: dict[str, float] = self._measure(arch) if event is None else event["costs"]
+        self._journal.record({"event": "cost", "arch": text, "costs": costs})
+        return costs
 
 
 def _completion_event(role: str, completions: list[Completion]) -> Event:

@@ -21,7 +21,8 @@ class Result:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """`arch` (native), `fitness`, `report`, `costs`; None where nothing feasible was evaluated."""
+        """`arch` (native), `fitness`, `report`, `costs`, `error` (the standard error of the fitness) where known, `run`
+        where it was taken over from an earlier one; None where nothing feasible is known."""
         best: dict[str, Any] | None = self.data["best"]
         return best
 

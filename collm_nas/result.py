@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,13 +25,15 @@ def derive(events: Sequence[Event]) -> dict[str, Any]:
     if not headers:
         raise UserError("the journal holds no header: nothing was searched in this run; begin it again")
     evaluations, completions = _of(events, "evaluation"), _of(events, "completion")
+    reused = [row for header in headers for row in header.get("reused", ())]
     end = next((e for e in reversed(events) if e["event"] in ("end", "header")), {})
     first, last = headers[0], headers[-1]
     return {
-        "best": _best(evaluations, end.get("report", {})),
+        "best": _best(_known(events), end.get("report", {})),
         "counts": _counts(_of(events, "candidate"), evaluations),
         "counts_by_proposer": _by_proposer(_of(events, "candidate"), evaluations),
-        "history": _history(evaluations),
+        "history": _history(_known(events)),
+        "reused": len(reused),
         "tokens": {
             "prompt": sum(sum(e["prompt_tokens"]) for e in completions),
             "completion": sum(sum(e["tokens"]) for e in completions),
@@ -44,7 +47,7 @@ def derive(events: Sequence[Event]) -> dict[str, Any]:
         "warnings": _warnings(events, end.get("reason")),
         "strategies": sum(e["role"] == "navigator" for e in completions),
         "decoding": first.get("options", {}).get("decoding"),
-        "protocol": _protocol(first, last),
+        "protocol": {**_protocol(first, last), **_reused_from(reused)},
         "seen": first.get("seen", "n/a"),
         "seed": first["seed"],
         "versions": first.get("versions", {}),
@@ -60,13 +63,31 @@ def _of(events: Iterable[Event], kind: str) -> list[Event]:
     return [e for e in events if e["event"] == kind]
 
 
+def _known(events: Iterable[Event]) -> list[Event]:
+    """Evaluations and those taken over from earlier runs (in headers; these have `run` and no `query`), in order."""
+    known: list[Event] = []
+    for event in events:
+        known += [event] if event["event"] == "evaluation" else event.get("reused", ())
+    return known
+
+
+def _reused_from(reused: Sequence[Event]) -> dict[str, Any]:
+    return {"reused": dict(Counter(row["run"] for row in reused))} if reused else {}
+
+
 def _best(evaluations: Sequence[Event], report: Mapping[str, float]) -> dict[str, Any] | None:
     """The first of the best feasible evaluations."""
     feasible = [e for e in evaluations if e["feasible"]]
     if not feasible:
         return None
     best = max(feasible, key=lambda e: float(e["fitness"]))
-    return {"arch": best["arch"], "fitness": best["fitness"], "report": dict(report), "costs": dict(best["costs"])}
+    row = {"arch": best["arch"], "fitness": best["fitness"], "report": dict(report), "costs": dict(best["costs"])}
+    return {**row, **_error(best), **({"run": best["run"]} if "run" in best else {})}
+
+
+def _error(evaluation: Event) -> dict[str, float]:
+    """The standard error of the fitness, where the evaluator knew one."""
+    return {"error": evaluation["error"]} if "error" in evaluation else {}
 
 
 def _history(evaluations: Sequence[Event]) -> list[dict[str, Any]]:
@@ -75,8 +96,11 @@ def _history(evaluations: Sequence[Event]) -> list[dict[str, Any]]:
     for event in evaluations:
         if event["feasible"] and (best is None or event["fitness"] > best):
             best = event["fitness"]
+        if "query" not in event:
+            continue
         row = {key: event[key] for key in ("query", "arch", "fitness")}
-        history.append({**row, "best_so_far": best, "proposer": event["proposer"], "feasible": event["feasible"]})
+        row |= {"best_so_far": best, "proposer": event["proposer"], "feasible": event["feasible"]}
+        history.append({**row, **_error(event)})
     return history
 
 
@@ -109,7 +133,7 @@ def _warnings(events: Sequence[Event], reason: str | None) -> list[str]:
         found.append(f"{cut} answers of the language models were cut at their token limit")
     if reason == "exhausted":
         found.append("the search ended before its budget: no architecture was left to evaluate")
-    if not any(e["feasible"] for e in _of(events, "evaluation")):
+    if not any(e["feasible"] for e in _known(events)):
         found.append("nothing was evaluated within the caps, so there is no best architecture")
     return found
 

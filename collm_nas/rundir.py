@@ -13,6 +13,10 @@ from collm_nas.journal import Event, Journal, read
 from collm_nas.stages import stage
 
 JOURNAL, RESULT, REPORT = "journal.jsonl", "result.json", "report.html"
+FREE = ("table", "supernet", "data source", "data name")
+"""Keys of a protocol (see `flat`) that may differ between measurements that are one: their hashes say what they are."""
+OPTIONS = {"data digest": "--data", "data valid": "--valid", "images": "--protocol", "race": "--race"}
+"""Key of a protocol -> the option that it comes from."""
 
 
 def open_journal(out: Path | None, resume: bool, began: float) -> Journal:
@@ -73,6 +77,18 @@ def _check_protocol(old: Mapping[str, Any], new: Mapping[str, Any], refuse: Any)
     for key in ("fitness", "report"):
         if old.get(key) != new.get(key):
             raise refuse(f"--{key}", repr(old.get(key)), repr(new.get(key)))
+    was, now = flat(old), flat(new)
+    for key in dict.fromkeys([*OPTIONS, *now, *was]):
+        if key not in FREE and was.get(key) != now.get(key):
+            raise refuse(OPTIONS.get(key, f"{key} of the evaluator"), _shown(was.get(key)), _shown(now.get(key)))
+
+
+def flat(protocol: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A protocol with what is nested in it by two words: `data digest`."""
+    found: dict[str, Any] = {}
+    for key, value in protocol.items():
+        found |= flat(value, f"{prefix}{key} ") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def _evaluator(protocol: Mapping[str, Any]) -> str:
@@ -99,7 +115,7 @@ def write(run: Path) -> dict[str, Any]:
     """Derive `result.json` and `report.html` from the journal; files that are right already are not touched."""
     events = _events(run)
     derived = result.derive(events)
-    _replace(run / RESULT, result.dumps(derived).encode())
+    replace(run / RESULT, result.dumps(derived).encode())
     write_report(derived, events, run / REPORT)
     return derived
 
@@ -107,7 +123,7 @@ def write(run: Path) -> dict[str, Any]:
 def write_report(derived: Mapping[str, Any], events: list[Event], path: Path) -> None:
     """The report of a run, at `path`."""
     page = stage("eval.report").render(derived, events)
-    _replace(path, page.encode())
+    replace(path, page.encode())
 
 
 def _events(run: Path) -> list[Event]:
@@ -122,7 +138,7 @@ def load(run: Path) -> tuple[dict[str, Any], list[Event]]:
     return result.derive(events), events
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     if path.is_file() and path.read_bytes() == data:
         return

@@ -1,20 +1,21 @@
 """The one ask -> check -> evaluate -> tell loop, for the language models and every baseline alike.
 
-It first evaluates given starting architectures (proposer `start`), then random ones (`init`), then asks the optimiser
-for batches. Everything that happens is recorded in the journal, from which `collm_nas.result` derives the result; on a
-resumed journal the same steps run again and take evaluations from it.
+It takes over evaluations of earlier runs (proposer `reuse`), then evaluates given starting architectures (`start`),
+then random ones (`init`), then asks the optimiser for batches. Everything that happens is recorded in the journal, from
+which `collm_nas.result` derives the result; on a resumed journal the same steps run again and take evaluations from it.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from collm_nas.api import Architecture, Candidate, Evaluation, Evaluator, Observation, Optimizer, Problem, UserError
-from collm_nas.journal import Journal
+from collm_nas.evaluators import timed
+from collm_nas.journal import Journal, JournaledCosts, evaluation_of
 from collm_nas.memory import Memory
 
 PATIENCE = 3
@@ -56,6 +57,7 @@ class Loop:
         self._proposed: set[Architecture] = set()
         self._held: list[Observation] = []
         self._proposer: dict[Architecture, Candidate] = {}
+        self._reported: tuple[Architecture, dict[str, float]] | None = None
 
     # --- ask and check ------------------------------------------------------------------------------------------------
 
@@ -137,7 +139,8 @@ class Loop:
         return dict(self.problem.costs(arch)) if self.problem.costs is not None else {}
 
     def _feasible(self, arch: Architecture) -> bool:
-        return not self.problem.caps.limits or self.problem.caps.allow(self._costs(arch))
+        costs = self._costs(arch)  # also without caps: what is measured must be so before, not between, evaluations
+        return not self.problem.caps.limits or self.problem.caps.allow(costs)
 
     def _record_candidate(self, candidate: Candidate, verdict: str, room: int) -> None:
         arch = candidate.arch
@@ -162,34 +165,37 @@ class Loop:
         """Evaluate these in order, until a limit is met, and tell the optimiser."""
         archs = [c.arch for c in accepted if c.arch is not None]
         heard = []
-        for arch, evaluation in zip(archs, self._evaluations(archs), strict=False):
-            heard.append(self.hear(arch, evaluation))
-            if self._target_met() or self._out_of_time():
-                break
+        with closing(self._evaluations(archs, None if self.best is None else self.best[1])) as evaluations:
+            for arch, evaluation in zip(archs, evaluations, strict=False):
+                heard.append(self.hear(arch, evaluation))
+                if self._target_met() or self._out_of_time():
+                    break
         self.tell(heard)
 
-    def _evaluations(self, archs: Iterable[Architecture]) -> Iterator[Evaluation]:
-        """Evaluations in the order of `archs`, each as soon as it is there: a kill costs at most one.
+    def _evaluations(self, archs: Sequence[Architecture], best: float | None) -> Generator[Evaluation]:
+        """Evaluations in the order of `archs`, each as soon as it is there: a kill costs at most those under way.
 
-        Workers enter here: whoever evaluates several at once yields them in this order.
+        An evaluator that has `evaluate_each` (`evaluators.parallel`) gets all that are not in the journal at once.
+        `best`: the best fitness before this batch (see `evaluators.timed`), whatever came of its members meanwhile.
         """
-        for arch in archs:
+        for known in range(len(archs)):
             event = self.journal.recorded("evaluation")
-            if event is not None:
-                yield Evaluation(event["fitness"], event["costs"], event["seconds"], event["source"])
-                continue
-            assert self._evaluator is not None
-            began = time.monotonic()
-            evaluation = self._evaluator.evaluate([arch])[0]
-            yield evaluation if evaluation.seconds else replace(evaluation, seconds=time.monotonic() - began)
+            if event is None:
+                yield from self._measured(archs[known:], best)
+                return
+            yield evaluation_of(event)
+
+    def _measured(self, archs: Sequence[Architecture], best: float | None) -> Iterator[Evaluation]:
+        assert self._evaluator is not None
+        each = getattr(self._evaluator, "evaluate_each", None)
+        if each is None:
+            return (timed(self._evaluator, arch, best) for arch in archs)
+        evaluations: Iterator[Evaluation] = each(archs, best)
+        return evaluations
 
     def hear(self, arch: Architecture, evaluation: Evaluation, **extra: Any) -> Observation:
         """Check and record the evaluation of an accepted candidate; UserError where its fitness is not finite."""
-        if not math.isfinite(evaluation.fitness):
-            raise UserError(
-                f"the fitness of {self.space.format(arch)!r} is {evaluation.fitness}, but must be a finite number; "
-                "let the evaluator return a low value for what fails"
-            )
+        self._check(arch, evaluation)
         candidate = self._proposer[arch]
         costs = {**evaluation.costs, **self._costs(arch)}
         feasible = self._feasible(arch)
@@ -205,14 +211,30 @@ class Loop:
                 "seconds": float(evaluation.seconds),
                 "source": evaluation.source,
                 "proposer": candidate.proposer,
+                **({} if evaluation.error is None else {"error": float(evaluation.error)}),
                 **extra,
             }
         )
-        if feasible and (self.best is None or evaluation.fitness > self.best[1]):
-            self.best = (arch, float(evaluation.fitness))
+        self._compare(arch, float(evaluation.fitness), feasible)
         if self._progress is not None:
             self._progress(self.evaluated, self.budget, None if self.best is None else self.best[1])
         return Observation(candidate, "evaluated", replace(evaluation, costs=costs), feasible)
+
+    def _compare(self, arch: Architecture, fitness: float, feasible: bool) -> None:
+        if feasible and (self.best is None or fitness > self.best[1]):
+            self.best = (arch, fitness)
+
+    def _check(self, arch: Architecture, evaluation: Evaluation) -> None:
+        if not math.isfinite(evaluation.fitness):
+            raise UserError(
+                f"the fitness of {self.space.format(arch)!r} is {evaluation.fitness}, but must be a finite number; "
+                "let the evaluator return a low value for what fails"
+            )
+        if evaluation.error is not None and not (math.isfinite(evaluation.error) and evaluation.error >= 0):
+            raise UserError(
+                f"the standard error of {self.space.format(arch)!r} is {evaluation.error}, but must be a finite number "
+                "of at least 0; let the evaluator leave it out (None) where it knows none"
+            )
 
     def tell(self, heard: Sequence[Observation]) -> None:
         """Tell the optimiser what was refused since the last time, and what was evaluated."""
@@ -222,12 +244,41 @@ class Loop:
 
     # --- begin and end ------------------------------------------------------------------------------------------------
 
-    def open(self, header: Mapping[str, Any]) -> int:
-        """Record the header of a stretch of the run and return its budget: the recorded one on a resumed journal."""
+    def open(self, header: Mapping[str, Any], pool: Sequence[Mapping[str, Any]] = ()) -> int:
+        """Record the header of a stretch of the run and return its budget: the recorded one on a resumed journal.
+
+        `pool`: evaluations of earlier runs. Those that this run does not know yet are part of the header (of a resumed
+        journal: those recorded there), and the optimiser is told of them; no query is spent on them.
+        """
         old = self.journal.recorded("header")
-        self.budget = int(old["budget"]) if old is not None else int(header["budget"])
-        self.journal.record({"event": "header", **header, "budget": self.budget})
+        self.budget = int((header if old is None else old)["budget"])
+        reused = self._reusable(pool) if old is None else old.get("reused", [])
+        held = {"reused": reused} if reused else {}
+        self.journal.record({"event": "header", **header, "budget": self.budget, **held})
+        self._take_over(reused)
         return self.budget
+
+    def unknown(self, pool: Sequence[Mapping[str, Any]]) -> list[tuple[Architecture, Mapping[str, Any]]]:
+        """The evaluations of earlier runs whose architectures this run neither evaluated nor took over."""
+        read = [(self.space.parse(row["arch"]), row) for row in pool]
+        return [(arch, row) for arch, row in read if arch not in self._visited]
+
+    def _reusable(self, pool: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**row, "feasible": self.problem.caps.allow(row["costs"])} for _, row in self.unknown(pool)]
+
+    def _take_over(self, reused: Sequence[Mapping[str, Any]]) -> None:
+        heard = []
+        for row in reused:
+            arch = self.space.parse(row["arch"])
+            self._visited.add(arch)
+            self._proposed.add(arch)
+            if isinstance(self.problem.costs, JournaledCosts):
+                self.problem.costs.known[row["arch"]] = row["costs"]
+            self._compare(arch, row["fitness"], row["feasible"])
+            candidate = Candidate(arch, "reuse", row["arch"])
+            heard.append(Observation(candidate, "evaluated", evaluation_of(row), row["feasible"]))
+        if heard:
+            self.tell(heard)
 
     def over(self) -> str | None:
         """Why the search is over: `budget`, `target`, `max-hours` or `exhausted`; None while it goes on."""
@@ -252,10 +303,16 @@ class Loop:
     def close(self, reason: str) -> None:
         """Record the end, with the report columns of the winner, which are read here and nowhere else."""
         event = self.journal.recorded("end")
-        report = {} if event is None else event["report"]
-        if event is None and self.best is not None and self._evaluator is not None:
-            report = self._evaluator.report(self.best[0])
+        report = self._report() if event is None else event["report"]
         self.journal.record({"event": "end", "reason": reason, "report": report})
+        self._reported = None if self.best is None else (self.best[0], report)
+
+    def _report(self) -> dict[str, float]:
+        if self.best is None or self._evaluator is None:
+            return {}
+        if self._reported is not None and self._reported[0] == self.best[0]:
+            return self._reported[1]
+        return self._evaluator.report(self.best[0])
 
 
 def run(
@@ -273,11 +330,14 @@ def run(
     progress: Progress | None = None,
     budget: int | None = None,
     header: Mapping[str, Any] | None = None,
+    pool: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Search until budget, target, time or space is used up; on a resumed journal, from where it stopped.
 
     `budget`: the budget to reach where it is larger than the one the run was begun with (`problem.budget`): the old
     stretch is executed again as it was, then a new one is opened. `header`: more JSON values for the journal's header.
+    `pool`: evaluations of earlier runs (`collm_nas.reuse`) to take over as a stretch begins; what a resumed run finds
+    new among them begins one of its own, once all before it is done.
     """
     loop = Loop(
         problem,
@@ -295,12 +355,12 @@ def run(
     final = problem.budget if budget is None else budget
     first = problem.budget
     while True:
-        reached = loop.open({**whole, "budget": first})
+        reached = loop.open({**whole, "budget": first}, pool)
         reason = _until_over(loop, batch)
         loop.close(reason)
-        if not journal.replaying and reached >= final:
+        if not journal.replaying and reached >= final and not loop.unknown(pool):
             return
-        first = final
+        first = max(final, reached)
 
 
 def _until_over(loop: Loop, batch: int) -> str:

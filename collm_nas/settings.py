@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ class Options(TypedDict, total=False):
     target: float | None
     max_hours: float | None
     seed: int
+    reuse: str | Path | Sequence[str | Path]
+    workers: int | str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +69,8 @@ class Settings:
     target: float | None = None  # stop at the first feasible fitness of at least this
     max_hours: float | None = None  # all sessions added up
     seed: int = 0
+    reuse: str | Path | Sequence[str | Path] = ()  # folders of earlier runs whose evaluations are taken over
+    workers: int | str = 1  # evaluations at once, here; or the address of a Ray cluster: `ray://HOST:PORT`
 
     def __post_init__(self) -> None:
         """Raises UserError in one sentence that names the option and what is legal."""
@@ -88,6 +93,7 @@ class Settings:
         _number("max-hours", self.max_hours)
         for cost in COSTS:
             _number(f"max-{cost}", getattr(self, f"max_{cost}"))
+        _workers(self.workers)
         if self.optimizer != "collm" and (self.model or self.navigator or self.generator):
             raise UserError(
                 f"--model is for --optimizer collm, but the optimizer is {self.optimizer!r}, which has none"
@@ -98,6 +104,12 @@ class Settings:
         """The caps that were set."""
         limits = {cost: float(limit) for cost in COSTS if (limit := getattr(self, f"max_{cost}")) is not None}
         return Caps(limits, "reject" if self.over_cap == "reject" else "evaluate")
+
+    @property
+    def earlier(self) -> list[Path]:
+        """The folders of `reuse`."""
+        given = [self.reuse] if isinstance(self.reuse, str | Path) else self.reuse
+        return [Path(one).expanduser() for one in given]
 
     @property
     def first(self) -> int:
@@ -138,6 +150,16 @@ def _name(model: Any) -> str | None:
     return str(Path(model).expanduser().resolve()) if isinstance(model, str | Path) else type(model).__name__
 
 
+def _workers(value: Any) -> None:
+    if not isinstance(value, str):
+        _whole("workers", value, 1)
+    elif not re.fullmatch(r"(ray://)?[^/\s]+:\d+", value):
+        raise UserError(
+            f"--workers must be a whole number of at least 1, or ray://HOST:PORT or HOST:PORT of a Ray cluster, but is "
+            f"{value!r}"
+        )
+
+
 def _whole(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"--{name} must be a whole number of at least {least}, but is {value!r}")
@@ -146,6 +168,8 @@ def _whole(name: str, value: Any, least: int) -> None:
 def _number(name: str, value: Any, *, positive: bool = True, zero: bool = False) -> None:
     if value is None:
         return
+    if isinstance(value, list | tuple):
+        raise UserError(f"--{name} takes one number here, but is {value!r:.60}; collm_nas.search_family takes several")
     legal = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not legal or (positive and (value < 0 or (value == 0 and not zero))):
         kind = "a finite number" + (", zero or more" if zero else " above zero" if positive else "")

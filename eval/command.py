@@ -17,10 +17,14 @@ COSTS = ("flops", "params", "latency")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
     what = parser.add_argument_group("problem")
-    problems = "digits-cells, landscapes (for claims), validation (other landscapes, to choose by) or table"
+    problems = (
+        "digits-cells, landscapes (for claims), validation (others, to choose by), table or supernet"
+    )
     what.add_argument("--problem", default="digits-cells", metavar="P", help=problems)
     what.add_argument("--space", default="", metavar="S", help="space of --problem table: a name or a YAML file")
     what.add_argument("--table", default="", metavar="F", help="CSV or Parquet of --problem table")
+    what.add_argument("--supernet", default="", metavar="F", help="of --problem supernet: folder, file, MODULE:OBJECT")
+    what.add_argument("--data", metavar="DIR", help="its images, where the file does not name them")
     what.add_argument("--fitness", metavar="COL", help="column the search sees (digits-cells: valid)")
     what.add_argument(
         "--report", action="append", metavar="COL", help="column read once, for the chosen one; repeatable"
@@ -28,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--variables", type=int, metavar="N", help="size of every landscape (default: 4 to 12, drawn)")
     what.add_argument("--relabel", action="store_true", help="control: choices in another order for every seed")
     for cost in COSTS:
-        what.add_argument(f"--max-{cost}", type=float, metavar="X", help=f"cap on {cost}, for tables")
+        what.add_argument(f"--max-{cost}", type=float, metavar="X", help=f"cap on {cost}, for tables and supernets")
     how = parser.add_argument_group("protocol")
     how.add_argument(
         "--rows", metavar="R,R", help="optimisers, as name[:option=value]...; default: collm and all others"
@@ -69,14 +73,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _protocol(args: argparse.Namespace) -> Any:
     from eval.bench import Protocol
-    from eval.problems import ProblemSpec
+    from eval.problems import PACKAGED, ProblemSpec
 
-    packaged = args.problem == "digits-cells"
+    packaged = args.problem in PACKAGED
     caps = tuple((cost, limit) for cost in COSTS if (limit := getattr(args, f"max_{cost}")) is not None)
     problem = ProblemSpec(
         kind=args.problem,
         space=args.space,
         table=args.table,
+        supernet=args.supernet,
+        data=args.data,
         fitness=args.fitness or ("valid" if packaged else None),
         report=tuple(args.report or (("test",) if packaged else ())),
         variables=args.variables,

@@ -1,4 +1,4 @@
-"""What a benchmark searches: a table, or one unseen synthetic landscape a seed, with the best that is known of it."""
+"""What a benchmark searches: a table, a supernet, or an unseen landscape a seed, with the best that is known of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from collm_nas.api import Architecture, Caps, Evaluator, UserError
 from collm_nas.evaluators.landscape import HELD_OUT, VALIDATION
 from collm_nas.spaces.base import CategoricalSpace
 
-KINDS = ("digits-cells", "landscapes", "validation", "table")
+PACKAGED = ("digits-cells",)
+"""Tables that come with the package; each has the name of its space, and the columns `valid` and `test`."""
+KINDS = (*PACKAGED, "landscapes", "validation", "table", "supernet")
 LANDSCAPES = {"landscapes": HELD_OUT, "validation": VALIDATION}
 """Kinds that draw a landscape a seed, and their first seed."""
 
@@ -23,23 +25,30 @@ class ProblemSpec:
     kind: str
     space: str = ""
     table: str = ""
+    supernet: str = ""
+    data: str | None = None
+    """Of a supernet: its images, where its file does not name them."""
     fitness: str | None = None
     report: tuple[str, ...] = ()
     variables: int | None = None
     """Of a landscape; None: drawn for each (4 to 12)."""
     relabel: bool = False
     limits: tuple[tuple[str, float], ...] = ()
-    """Caps on costs, for tables; landscapes bring their own."""
+    """Caps on costs, for tables and supernets; landscapes bring their own."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"--problem {self.kind!r} is unknown; legal: {', '.join(KINDS)}")
         if self.kind == "table" and not (self.space and self.table):
             raise UserError("--problem table needs --space and --table; for example --space nasbench201 --table nb.csv")
+        if (self.kind == "supernet") != bool(self.supernet) or (self.data and not self.supernet):
+            raise UserError("--problem supernet needs --supernet F (and --data DIR), which are for no other problem")
         if self.variables is not None and (self.kind not in LANDSCAPES or not 2 <= self.variables <= 52):
             raise UserError(f"--variables {self.variables} must lie in 2..52, and is for landscapes")
         if self.kind in LANDSCAPES and self.limits:
-            raise UserError(f"--max-{self.limits[0][0]} is for tables; landscapes bring caps of their own")
+            raise UserError(
+                f"--max-{self.limits[0][0]} is for tables and supernets; landscapes bring caps of their own"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,10 @@ class Instance:
 
         Fewer in a space, or under caps, where a bounded number of draws finds no more.
         """
-        rng = random.Random(f"bench/{seed}")
+        return self.draws(n, random.Random(f"bench/{seed}"))
+
+    def draws(self, n: int, rng: random.Random) -> list[Architecture]:
+        """Up to `n` distinct random architectures within the caps."""
         found: dict[Architecture, None] = {}
         for _ in range(200 * n):
             if len(found) == n:
@@ -90,7 +102,7 @@ def _draw(space: CategoricalSpace, rng: random.Random) -> Architecture:
 
 def load(spec: ProblemSpec, seed: int) -> Instance:
     """The instance of this seed. Raises UserError where space, table or column are wrong."""
-    instance = _landscape(spec, seed) if spec.kind in LANDSCAPES else _table(spec)
+    instance = _landscape(spec, seed) if spec.kind in LANDSCAPES else _fixed(spec)
     if not spec.relabel:
         return instance
     from eval.relabel import RelabelledEvaluator, relabel
@@ -107,6 +119,28 @@ def _landscape(spec: ProblemSpec, seed: int) -> Instance:
     return Instance(drawn.space, drawn, drawn.optimum, drawn.median, drawn.caps, "true")
 
 
+def _fixed(spec: ProblemSpec) -> Instance:
+    return _supernet(spec) if spec.kind == "supernet" else _table(spec)
+
+
+SAMPLED, SURE = 50, 100.0
+"""Random subnets whose median is a supernet's typical one; and its best value, which nobody knows: no error at all."""
+
+
+@lru_cache(maxsize=2)
+def _supernet(spec: ProblemSpec) -> Instance:
+    import statistics
+
+    from collm_nas.evaluators import supernet
+
+    evaluator = supernet.load(spec.space or None, spec.supernet, spec.data)
+    searched = cast(CategoricalSpace, evaluator.space)
+    instance = Instance(searched, evaluator, SURE, 0.0, Caps(dict(spec.limits)))
+    rng = random.Random("typical")
+    drawn = instance.draws(SAMPLED, rng)
+    return replace(instance, typical=statistics.median(e.fitness for e in evaluator.evaluate(drawn)))
+
+
 @lru_cache(maxsize=2)
 def _table(spec: ProblemSpec) -> Instance:
     import statistics
@@ -114,8 +148,9 @@ def _table(spec: ProblemSpec) -> Instance:
     from collm_nas import spaces
     from collm_nas.evaluators import table
 
-    space = spaces.load(spec.space or "digits-cells")  # the packaged table and its space share a name
-    evaluator = table.load(space, spec.table or "digits-cells", fitness=spec.fitness, report=spec.report)
+    packaged = spec.kind if spec.kind in PACKAGED else ""
+    space = spaces.load(spec.space or packaged)  # a packaged table and its space share a name
+    evaluator = table.load(space, spec.table or packaged, fitness=spec.fitness, report=spec.report)
     caps = Caps(dict(spec.limits))
     searched = cast(CategoricalSpace, evaluator.space)
     whole = Instance(searched, evaluator, 0.0, 0.0, caps)
@@ -152,7 +187,7 @@ def describe(spec: ProblemSpec) -> dict[str, Any]:
             "report": ["true"],
         }
     else:
-        instance = _table(spec)
+        instance = _fixed(spec)
         said = {"space": instance.space.name, "space_sha256": instance.space.digest(), **instance.evaluator.protocol()}
     return {
         "problem": spec.kind,

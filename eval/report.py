@@ -136,6 +136,8 @@ def _heading(title: str, result: Json, header: Json) -> str:
     optimizer = str(header.get("optimizer") or options.get("optimizer") or "").strip()
     parts = [f"proposed by {escape(optimizer)}"] if optimizer else []
     parts.append(f"{number((result.get('counts') or {}).get('evaluated'))} architectures evaluated")
+    if result.get("reused"):
+        parts.append(f"{number(result['reused'])} taken over from earlier runs")
     parts.append(f"seed {number(result.get('seed'))}")
     seen = str(result.get("seen") or "")
     badge = f' <span class="badge {escape(seen)}">{escape(seen)}</span>' if seen not in ("", "n/a") else ""
@@ -153,9 +155,13 @@ def _winner(result: Json) -> str:
     query = next((row["query"] for row in result.get("history") or () if row["arch"] == best["arch"]), None)
     if query is not None:
         facts.append(_fact(number(query), "found at query"))
+    elif "run" in best:
+        facts.append(_fact(escape(str(best["run"])), "taken over from"))
     fitness = str((result.get("protocol") or {}).get("fitness") or "fitness")
     if fitness != "fitness":
         fitness = f"fitness ({fitness})"
+    if "error" in best:
+        fitness += f", standard error {best['error']:.2g}"
     return _card(
         "Best architecture",
         f'<p class="arch">{escape(str(best["arch"]))}</p>\n'
@@ -226,13 +232,21 @@ def _ten_best(result: Json) -> str:
     if not best:
         return ""
     digits = places(result["history"])
+    errors = any("error" in row for row in best)
     body = "".join(
         f"<tr><td><code>{escape(str(row['arch']))}</code></td><td>{escape(str(row.get('proposer', '')))}</td>"
-        f"<td>{row['query']}</td><td>{row['fitness']:.{digits}f}</td></tr>"
+        f"<td>{row['query']}</td><td>{row['fitness']:.{digits}f}</td>"
+        + (f"<td>{_error(row)}</td>" if errors else "")
+        + "</tr>"
         for row in best
     )
     title = "The ten best" if len(best) == 10 else "The best"
-    return _card(title, _table(("architecture", "proposer", "query", "fitness"), body))
+    columns = ("architecture", "proposer", "query", "fitness", *(["standard error"] if errors else []))
+    return _card(title, _table(columns, body))
+
+
+def _error(row: Json) -> str:
+    return f"{row['error']:.2g}" if "error" in row else "–"
 
 
 def _rounds(told: Sequence[Round], digits: int) -> str:

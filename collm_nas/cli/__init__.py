@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mine": ("data_gen.command", "make training data from searches of synthetic landscapes"),
     "finetune": ("finetune.command", "train a base model, or an adapter for one role"),
     "bench": ("eval.command", "compare optimisers on one protocol with many seeds"),
+    "supernet": ("collm_nas.cli.supernet", "train supernets, score architectures with them, verify official files"),
+    "export": ("collm_nas.cli.export", "write the winner of a run with its weights, in files that load anywhere"),
     "report": ("collm_nas.cli.report", "write the report of a run as one HTML page"),
     "replay": ("collm_nas.cli.replay", "derive result and report of a run again from its journal"),
     "doctor": ("collm_nas.cli.doctor", "what this machine can run, what is missing, and what mends it"),

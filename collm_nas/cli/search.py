@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,15 @@ def _add_problem(group: Any) -> None:
     group.add_argument(
         "--evaluator", metavar="MODULE:OBJECT", help="a Python function of an architecture, instead of a table"
     )
+    group.add_argument("--supernet", metavar="F", help="a supernet: folder of a training, checkpoint or MODULE:OBJECT")
+    group.add_argument("--data", metavar="DIR", help="images to score subnets on: a folder, Parquet files or digits")
+    group.add_argument("--valid", type=number, metavar="X", help="share or number of train images held out (0.1)")
+    group.add_argument("--protocol", metavar="NAME", help="scoring of subnets: fast (default), ofa, spos, autoformer")
+    group.add_argument("--race", action="store_true", default=None, help="stop early on subnets that are hopeless")
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     for cost, unit in (("flops", "multiply-adds"), ("params", "parameters"), ("latency", "milliseconds")):
-        group.add_argument(f"--max-{cost}", type=number, metavar="X", help=f"cap on {cost} ({unit})")
+        several = ", or several with commas: a family of runs" if cost == "flops" else ""
+        group.add_argument(f"--max-{cost}", type=caps, metavar="X", help=f"cap on {cost} ({unit}){several}")
     group.add_argument(
         "--over-cap", default="reject", metavar="reject|evaluate", help="over-cap candidates (default reject)"
     )
@@ -79,6 +87,16 @@ def _add_run(group: Any) -> None:
     )
     group.add_argument("--out", metavar="RUN", help="run folder (default: the first free run-N here)")
     group.add_argument(
+        "--reuse", metavar="RUN", action="append", default=[], help="take over an earlier run's evaluations; repeatable"
+    )
+    group.add_argument(
+        "--workers",
+        type=workers,
+        default=1,
+        metavar="N|ray://HOST:PORT",
+        help="evaluations at once, at most --batch of them (default 1); more need Ray",
+    )
+    group.add_argument(
         "--resume", action="store_true", help="go on with the run in --out; a larger --budget extends it"
     )
 
@@ -99,24 +117,59 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
 
 
+def caps(text: str) -> float | tuple[float, ...]:
+    """A number, or several with commas; `argparse` names the option."""
+    several = tuple(number(one) for one in text.split(","))
+    return several if len(several) > 1 else several[0]
+
+
+def workers(text: str) -> int | str:
+    """A number of workers, or the address of a cluster."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def run(args: argparse.Namespace) -> int:
     """Search, then print the outcome and where the report is."""
-    from collm_nas import app
-    from collm_nas.cli.summary import show
     from collm_nas.settings import Settings
 
     options = {name: getattr(args, name) for name in Settings.__dataclass_fields__ if hasattr(args, name)}
+    several = _several(options)
     Settings(**options)  # cheap checks first, before a large table is read
     space, evaluator = _problem(args)
     out = Path(args.out) if args.out else None if args.resume else _free_folder()
+    options |= {"start_from": args.start_from, "out": out, "resume": args.resume, "progress": True}
     try:
-        result = app.search(
-            space, evaluator, start_from=args.start_from, out=out, resume=args.resume, progress=True, **options
-        )
+        _search(space, evaluator, several, options)
     except KeyboardInterrupt:
         return _interrupted(args, out)
-    show(result)
     return 0
+
+
+def _several(options: dict[str, Any]) -> dict[str, tuple[float, ...]]:
+    """The one cost with several caps, taken out of the options; empty where each has one at most."""
+    found = {name: value for name, value in options.items() if name.startswith("max_") and isinstance(value, tuple)}
+    if len(found) > 1:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in found)
+        raise UserError(f"{names} both have several values; a family has several of one cap")
+    for name in found:
+        options[name] = None
+    return {name.removeprefix("max_"): value for name, value in found.items()}
+
+
+def _search(space: Any, evaluator: Any, several: dict[str, tuple[float, ...]], options: dict[str, Any]) -> None:
+    from collm_nas.cli import summary
+
+    if not several:
+        from collm_nas import app
+
+        summary.show(app.search(space, evaluator, **options))
+    for cost, values in several.items():
+        from collm_nas import family
+
+        summary.show_family(family.search_family(space, evaluator, cost, values, **options))
 
 
 def _interrupted(args: argparse.Namespace, out: Path | None) -> int:
@@ -142,14 +195,43 @@ def _free_folder() -> Path:
 def _problem(args: argparse.Namespace) -> tuple[Any, Any]:
     from collm_nas import spaces
 
-    if args.evaluator and (args.table or args.fitness or args.report):
-        raise UserError("--evaluator takes the place of --table, --fitness and --report; give one or the other")
+    chosen = [name for name in ("table", "supernet", "evaluator") if getattr(args, name)]
+    if len(chosen) > 1:
+        raise UserError(f"--{chosen[0]} and --{chosen[1]} both score architectures; give one of them")
+    _require_owner(args, "evaluator" not in chosen and "supernet" not in chosen, ("fitness", "report"), "--table")
+    _require_owner(args, "supernet" in chosen, ("data", "valid", "protocol", "race", "device"), "--supernet")
+    if args.supernet:
+        return _supernet(args)
     name = args.space or DEFAULT
     table = args.table or (DEFAULT if name == DEFAULT and not args.evaluator else None)
     if table is None and not args.evaluator:
-        raise UserError(f"--space {name} needs something to score it: give --table FILE or --evaluator MODULE:OBJECT")
+        raise UserError(
+            f"--space {name} needs something to score it: give --table FILE, --supernet F or --evaluator MODULE:OBJECT"
+        )
     space = spaces.load(name)
     return space, (_table(space, table, args) if table else _function(space, args.evaluator))
+
+
+def _require_owner(args: argparse.Namespace, owned: bool, names: Sequence[str], owner: str) -> None:
+    for name in names:
+        if getattr(args, name) is not None and not owned:
+            raise UserError(f"--{name} is for {owner}, which is not what scores architectures here; leave it out")
+
+
+def _supernet(args: argparse.Namespace) -> tuple[Any, Any]:
+    from collm_nas.evaluators import supernet
+
+    evaluator = supernet.load(
+        args.space,
+        args.supernet,
+        args.data,
+        valid=args.valid,
+        protocol=args.protocol or "fast",
+        race=bool(args.race),
+        device=args.device,
+        latency=args.max_latency is not None,
+    )
+    return evaluator.space, evaluator
 
 
 def _table(space: Any, table: str, args: argparse.Namespace) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collm_nas.app import Result
+    from collm_nas.family import Family
 
 ENDINGS = {
     "budget": "the budget is used up",
@@ -33,11 +34,39 @@ def show(result: Result) -> None:
     Console(highlight=False, soft_wrap=False).print(table)
 
 
+def show_family(family: Family) -> None:
+    """Print one line a cap: the best within it, wherever it was found."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in (f"max {family.cost}", "fitness", "read once", family.cost, "evaluated", "found under", "best"):
+        table.add_column(name, overflow="fold")
+    for member in family.data["members"]:
+        table.add_row(*(Text(cell) for cell in _member(family.cost, member)))
+    console = Console(highlight=False, soft_wrap=False)
+    console.print(table)
+    if family.path is not None:
+        console.print(Text(f"reports {family.path / '*' / 'report.html'}"))
+
+
+def _member(cost: str, member: Mapping[str, Any]) -> tuple[str, ...]:
+    best, evaluated = member["best"], str(member["evaluated"])
+    if best is None:
+        return (f"{member['cap']:,.6g}", "–", "–", "–", evaluated, "–", "none within the cap")
+    report = ", ".join(f"{name} {value:.6g}" for name, value in best["report"].items()) or "–"
+    spent = f"{best['costs'][cost]:,.6g}" if cost in best["costs"] else "–"
+    return (f"{member['cap']:,.6g}", _fitness(best), report, spent, evaluated, member["found"], best["arch"])
+
+
 def rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The lines of the table."""
     counts, tokens, seconds = data["counts"], data["tokens"], data["seconds"]
     lines = [*_best(data), ("ended", ENDINGS.get(data["ended"], data["ended"]))]
     lines.append(("counts", ", ".join(f"{value} {name}" for name, value in counts.items())))
+    for run, n in data["protocol"].get("reused", {}).items():
+        lines.append(("reused", f"{n} evaluations of {run}"))
     if tokens["completion"]:
         lines.append(("tokens", f"{tokens['prompt']} prompt, {tokens['completion']} completion"))
     lines.append(("seconds", ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())))
@@ -49,12 +78,17 @@ def _best(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     best = data["best"]
     if best is None:
         return [("best", "none within the caps")]
-    lines = [("best", best["arch"]), ("fitness", f"{best['fitness']:.6g}{_column(data)}")]
+    found = f"   (taken over from {best['run']})" if "run" in best else ""
+    lines = [("best", best["arch"] + found), ("fitness", _fitness(best) + _column(data))]
     if best["report"]:
         lines.append(("read once", ", ".join(f"{name} {value:.6g}" for name, value in best["report"].items())))
     if best["costs"]:
         lines.append(("costs", ", ".join(f"{name} {value:,.6g}" for name, value in best["costs"].items())))
     return lines
+
+
+def _fitness(best: Mapping[str, Any]) -> str:
+    return f"{best['fitness']:.6g}" + (f" ± {best['error']:.2g}" if "error" in best else "")
 
 
 def _column(data: Mapping[str, Any]) -> str:

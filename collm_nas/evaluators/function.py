@@ -13,7 +13,9 @@ from collm_nas.api import Architecture, Evaluation, SearchSpace, UserError
 
 @dataclass(frozen=True)
 class FunctionEvaluator:
-    """Calls `function(arch)`: a number (higher is better), a dict of `fitness` and `costs`, or an `Evaluation`."""
+    """Calls `function(arch)`: a number (higher is better), an `Evaluation`, or a dict of `fitness`, `costs`, `error`.
+
+    `error`: the standard error of the fitness, where the function knows it."""
 
     space: SearchSpace
     function: Callable[[Architecture], Any]
@@ -46,18 +48,19 @@ class FunctionEvaluator:
         start = time.perf_counter()
         value: Any = self.function(arch)
         seconds = time.perf_counter() - start
-        fitness, costs = value, cast("Mapping[str, object]", {})
+        fitness, costs, error = value, cast("Mapping[str, object]", {}), None
         if isinstance(value, Evaluation):
-            fitness, costs, seconds = value.fitness, value.costs, value.seconds or seconds
+            fitness, costs, error, seconds = value.fitness, value.costs, value.error, value.seconds or seconds
         elif isinstance(value, Mapping):
             if "fitness" not in value:
                 raise UserError(
                     f"{self.name} returned a dict without 'fitness' for {self._spell(arch)}; "
                     f"its keys are {', '.join(map(str, value))}"
                 )
-            fitness, costs = value["fitness"], value.get("costs", {})
+            fitness, costs, error = value["fitness"], value.get("costs", {}), value.get("error")
         numbers = {cost: self._number(number, f"cost {cost!r}", arch) for cost, number in costs.items()}
-        return Evaluation(self._number(fitness, "fitness", arch), numbers, seconds, self.name)
+        error = None if error is None else self._number(error, "standard error", arch)
+        return Evaluation(self._number(fitness, "fitness", arch), numbers, seconds, self.name, error)
 
     def _number(self, value: object, what: str, arch: Architecture) -> float:
         number = math.nan

@@ -1,7 +1,8 @@
 """The MobileNetV3 networks of Once-for-All (OFA) as lists of blocks, and their exact costs; no torch.
 
 Structure and counts after mit-han-lab/once-for-all @ f03b267; `flops` equals its `count_flops_given_config`, and
-`tutorial_flops` the lookup table of its search tutorial, which counts another network in another way.
+`tutorial_flops` the lookup table of its search tutorial, which counts another network in another way. A `Plan` is what
+the two released supernets differ in; two plans of ours are for images too small for those.
 """
 
 from __future__ import annotations
@@ -10,10 +11,6 @@ from dataclasses import dataclass
 
 from collm_nas.api import UserError
 
-CLASSES = 1000
-SLOTS = 4
-"""Blocks of a stage, of which it uses as many as it is deep."""
-KERNELS, EXPANDS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)
 FIXED_KERNEL = 3
 """Of the first convolution and of the one block that is not searched."""
 
@@ -27,15 +24,6 @@ class Stage:
     squeeze: bool
 
 
-STAGES = (
-    Stage(stride=2, hswish=False, squeeze=False),
-    Stage(stride=2, hswish=False, squeeze=True),
-    Stage(stride=2, hswish=True, squeeze=False),
-    Stage(stride=1, hswish=True, squeeze=True),
-    Stage(stride=2, hswish=True, squeeze=True),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Channels:
     """Channels of the first convolution and the fixed block, of the stages, and of the two layers before the
@@ -47,58 +35,90 @@ class Channels:
     mixed: int
 
 
-CHANNELS = {
-    1.0: Channels(16, (24, 40, 80, 112, 160), 960, 1280),
-    1.2: Channels(24, (32, 48, 96, 136, 192), 1152, 1536),
-}
-"""By the width multiplier of the two released supernets; 1.2 times the first, to the multiples of 8 that OFA takes."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the networks of a supernet have in common, and the values that its architectures choose from, ascending.
 
-TUTORIAL_INPUTS, TUTORIAL_CLASSES = 4, 1200
-TUTORIAL_CHANNELS = Channels(19, (29, 48, 96, 134, 192), 1152, 1536)
+    `inputs`: channels of an image; `stem_stride`: of the first convolution. Channels times an expansion must be
+    multiples of 8, to which OFA rounds them.
+    """
+
+    channels: Channels
+    stages: tuple[Stage, ...]
+    kernels: tuple[int, ...] = (3, 5, 7)
+    expands: tuple[int, ...] = (3, 4, 6)
+    depths: tuple[int, ...] = (2, 3, 4)
+    inputs: int = 3
+    classes: int = 1000
+    stem_stride: int = 2
+
+    @property
+    def slots(self) -> int:
+        """Blocks of a stage, of which it uses as many as it is deep."""
+        return max(self.depths)
+
+    @property
+    def largest(self) -> OFAConfig:
+        """Its blocks hold the shared weights of all the others (its resolution means nothing)."""
+        stages, slots = len(self.stages), self.slots * len(self.stages)
+        return OFAConfig(224, (self.slots,) * stages, (self.kernels[-1],) * slots, (self.expands[-1],) * slots)
+
+
+OFFICIAL_STAGES = (
+    Stage(stride=2, hswish=False, squeeze=False),
+    Stage(stride=2, hswish=False, squeeze=True),
+    Stage(stride=2, hswish=True, squeeze=False),
+    Stage(stride=1, hswish=True, squeeze=True),
+    Stage(stride=2, hswish=True, squeeze=True),
+)
+PLANS = {
+    "ofa-mbv3": Plan(Channels(16, (24, 40, 80, 112, 160), 960, 1280), OFFICIAL_STAGES),
+    # 1.2 times the first, to the multiples of 8 that OFA takes
+    "ofa-mbv3-w1.2": Plan(Channels(24, (32, 48, 96, 136, 192), 1152, 1536), OFFICIAL_STAGES),
+    "cifar-mbconv": Plan(
+        Channels(8, (8, 16, 24, 40), 160, 128),
+        (
+            Stage(stride=1, hswish=False, squeeze=False),
+            Stage(stride=2, hswish=False, squeeze=True),
+            Stage(stride=2, hswish=True, squeeze=False),
+            Stage(stride=1, hswish=True, squeeze=True),
+        ),
+        expands=(2, 4, 6),
+        depths=(1, 2, 3),
+        classes=10,
+    ),
+    "digits-mbconv": Plan(
+        Channels(8, (8, 8, 16), 48, 48),
+        (
+            Stage(stride=1, hswish=False, squeeze=False),
+            Stage(stride=2, hswish=True, squeeze=True),
+            Stage(stride=2, hswish=True, squeeze=True),
+        ),
+        kernels=(3, 5),
+        expands=(2, 3, 4),
+        depths=(1, 2, 3),
+        inputs=1,
+        classes=10,
+        stem_stride=1,
+    ),
+}
+"""By the name of the space: the two released supernets, and smaller ones of the same build."""
+
+TUTORIAL = Plan(Channels(19, (29, 48, 96, 134, 192), 1152, 1536), OFFICIAL_STAGES, inputs=4, classes=1200)
 """The tutorial's table multiplies all channels by 1.2, the image's and the classes too, and rounds to integers."""
 
 
 @dataclass(frozen=True, slots=True)
 class OFAConfig:
-    """Resolution in pixels; depth of the 5 stages; kernel and expansion of the 20 slots, four a stage.
+    """Resolution in pixels; depth of each stage; kernel and expansion of each slot, stage by stage.
 
-    Slots that no depth reaches may hold any number. UserError where a length or a value in use is illegal.
+    Slots that no depth reaches may hold any number.
     """
 
     resolution: int
     depths: tuple[int, ...]
     kernels: tuple[int, ...]
     expands: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if self.resolution < 1:
-            raise UserError(f"an OFA network's resolution must be at least 1 pixel, but is {self.resolution}")
-        for name, length in (
-            ("depths", len(STAGES)),
-            ("kernels", SLOTS * len(STAGES)),
-            ("expands", SLOTS * len(STAGES)),
-        ):
-            if len(getattr(self, name)) != length:
-                raise UserError(f"an OFA network has {length} {name}, but got {len(getattr(self, name))}")
-        for stage, depth in enumerate(self.depths):
-            _require(f"the depth of stage {stage + 1}", depth, DEPTHS)
-        for slot in self.slots:
-            _require(f"the kernel of block {slot + 1}", self.kernels[slot], KERNELS)
-            _require(f"the expansion of block {slot + 1}", self.expands[slot], EXPANDS)
-
-    @property
-    def slots(self) -> list[int]:
-        """The slots in use, from 0: the first ones of each stage."""
-        return [stage * SLOTS + j for stage, depth in enumerate(self.depths) for j in range(depth)]
-
-
-def _require(what: str, value: int, legal: tuple[int, ...]) -> None:
-    if value not in legal:
-        raise UserError(f"{what} of an OFA network must be one of {', '.join(map(str, legal))}, but is {value!r}")
-
-
-LARGEST = OFAConfig(224, (4,) * 5, (7,) * 20, (6,) * 20)
-"""Its blocks hold the shared weights of all the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,29 +160,41 @@ class Block:
         return expansion + ((self.kernel**2 + norm) * self.mid + (self.mid + norm) * self.c_out) * out**2 + gate
 
 
-def channels(width: float) -> Channels:
-    """Of the supernet of this width; UserError where there is none."""
-    if width not in CHANNELS:
-        raise UserError(
-            f"the width of an OFA supernet must be one of {', '.join(map(str, CHANNELS))}, but is {width!r}"
-        )
-    return CHANNELS[width]
-
-
-def blocks(config: OFAConfig, widths: Channels) -> list[Block]:
-    """The fixed block, then those in use, in the network's order."""
-    first = widths.first
+def blocks(config: OFAConfig, plan: Plan) -> list[Block]:
+    """The fixed block, then those in use, in the network's order; UserError where a length or a value is illegal."""
+    first = plan.channels.first
     found = [Block(0, first, first, first, FIXED_KERNEL, stride=1, squeeze=0, hswish=False)]
-    for slot in config.slots:
-        stage, j = divmod(slot, SLOTS)
-        plan, c_in = STAGES[stage], found[-1].c_out
-        mid = c_in * config.expands[slot]  # already the multiple of 8 to which OFA rounds it
-        squeeze = _make_divisible(mid // 4) if plan.squeeze else 0
-        stride = 1 if j else plan.stride
-        found.append(
-            Block(slot + 1, c_in, mid, widths.stages[stage], config.kernels[slot], stride, squeeze, plan.hswish)
-        )
+    for slot in _slots(config, plan):
+        number, j = divmod(slot, plan.slots)
+        stage, c_in = plan.stages[number], found[-1].c_out
+        mid = c_in * config.expands[slot]
+        squeeze = _make_divisible(mid // 4) if stage.squeeze else 0
+        stride = 1 if j else stage.stride
+        c_out = plan.channels.stages[number]
+        found.append(Block(slot + 1, c_in, mid, c_out, config.kernels[slot], stride, squeeze, stage.hswish))
     return found
+
+
+def _slots(config: OFAConfig, plan: Plan) -> list[int]:
+    """The slots in use, from 0: the first ones of each stage."""
+    stages = len(plan.stages)
+    if config.resolution < 1:
+        raise UserError(f"an OFA network's resolution must be at least 1 pixel, but is {config.resolution}")
+    for name, length in (("depths", stages), ("kernels", plan.slots * stages), ("expands", plan.slots * stages)):
+        if len(getattr(config, name)) != length:
+            raise UserError(f"an OFA network has {length} {name}, but got {len(getattr(config, name))}")
+    for stage, depth in enumerate(config.depths):
+        _require(f"the depth of stage {stage + 1}", depth, plan.depths)
+    slots = [stage * plan.slots + j for stage, depth in enumerate(config.depths) for j in range(depth)]
+    for slot in slots:
+        _require(f"the kernel of block {slot + 1}", config.kernels[slot], plan.kernels)
+        _require(f"the expansion of block {slot + 1}", config.expands[slot], plan.expands)
+    return slots
+
+
+def _require(what: str, value: int, legal: tuple[int, ...]) -> None:
+    if value not in legal:
+        raise UserError(f"{what} of an OFA network must be one of {', '.join(map(str, legal))}, but is {value!r}")
 
 
 def _make_divisible(value: int) -> int:
@@ -179,23 +211,21 @@ def _strided(side: int, stride: int) -> int:
 # --- costs ------------------------------------------------------------------------------------------------------------
 
 
-def flops(config: OFAConfig, width: float = 1.0) -> int:
+def flops(config: OFAConfig, plan: Plan) -> int:
     """Multiply-adds of one image: convolutions and classifier, without biases, BatchNorm and pooling."""
-    widths = channels(width)
-    side = _strided(config.resolution, 2)
-    total = 3 * FIXED_KERNEL**2 * widths.first * side**2
-    for block in blocks(config, widths):
+    side = _strided(config.resolution, plan.stem_stride)
+    total = plan.inputs * FIXED_KERNEL**2 * plan.channels.first * side**2
+    for block in blocks(config, plan):
         total += block.multiply_adds(side)
         side = _strided(side, block.stride)
-    return total + _head(widths, side, CLASSES)
+    return total + _head(plan, side)
 
 
-def params(config: OFAConfig, width: float = 1.0) -> int:
+def params(config: OFAConfig, plan: Plan) -> int:
     """Trainable parameters of the stand-alone network, whatever its resolution."""
-    widths = channels(width)
-    first = (3 * FIXED_KERNEL**2 + 2) * widths.first
-    head = _head(widths, 1, CLASSES) + 2 * widths.expanded + CLASSES
-    return first + sum(block.params for block in blocks(config, widths)) + head
+    first = (plan.inputs * FIXED_KERNEL**2 + 2) * plan.channels.first
+    head = _head(plan, 1) + 2 * plan.channels.expanded + plan.classes
+    return first + sum(block.params for block in blocks(config, plan)) + head
 
 
 def tutorial_flops(config: OFAConfig) -> int:
@@ -206,16 +236,16 @@ def tutorial_flops(config: OFAConfig) -> int:
     input has the side resolution // (strides before it), even where a stride before it rounds up. The table has the
     resolutions 160, 176, 192, 208, 224; the same rule serves here for any other.
     """
-    norm, strides = 4, 2
-    widths = TUTORIAL_CHANNELS
-    total = (TUTORIAL_INPUTS * FIXED_KERNEL**2 + norm) * widths.first * _strided(config.resolution, 2) ** 2
-    for block in blocks(config, widths):
+    norm, strides = 4, TUTORIAL.stem_stride
+    total = (TUTORIAL.inputs * FIXED_KERNEL**2 + norm) * TUTORIAL.channels.first * _strided(config.resolution, 2) ** 2
+    for block in blocks(config, TUTORIAL):
         total += block.multiply_adds(config.resolution // strides, norm)
         strides *= block.stride
-    return total + _head(widths, config.resolution // strides, TUTORIAL_CLASSES, norm)
+    return total + _head(TUTORIAL, config.resolution // strides, norm)
 
 
-def _head(widths: Channels, side: int, classes: int, norm: int = 0) -> int:
+def _head(plan: Plan, side: int, norm: int = 0) -> int:
     """Multiply-adds behind the last block, whose map has this side: 1x1, mean, 1x1, classifier."""
+    widths = plan.channels
     expansion = (widths.stages[-1] + norm) * widths.expanded * side**2
-    return expansion + (widths.expanded + norm) * widths.mixed + widths.mixed * classes
+    return expansion + (widths.expanded + norm) * widths.mixed + widths.mixed * plan.classes

@@ -9,34 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from collm_nas.api import UserError
 
-RESOLUTION, CLASSES = 224, 1000
 KERNELS = (3, 5, 7)
 """Kernels of the shuffle blocks that are choices 0 to 2."""
 XCEPTION = 3
 """The fourth choice: an xception block, of three 3x3 depthwise convolutions."""
 CHOICES = 4
-STAGES = ((4, 64), (4, 160), (8, 320), (4, 640))
-"""(blocks, channels) of a stage; its first block has stride 2."""
-STEM, LAST = 16, 1024
-"""Channels of the first and of the last convolution."""
 
 
 @dataclass(frozen=True, slots=True)
 class SPOSConfig:
-    """A path: one choice for each of the 20 blocks, 0 to 2 a shuffle block of kernel 3, 5, 7, and 3 an xception block.
+    """A path: one choice for each block, 0 to 2 a shuffle block of kernel 3, 5, 7, and 3 an xception block.
 
-    UserError where the number of blocks or a choice is illegal.
+    UserError where a choice is illegal.
     """
 
     blocks: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.blocks) != len(BLOCKS):
-            raise UserError(f"a SPOS path has {len(BLOCKS)} blocks, but got {len(self.blocks)}: {self.blocks}")
         for i, choice in enumerate(self.blocks):
             if choice not in range(CHOICES):
                 raise UserError(f"block {i} of the SPOS path must be one of 0, 1, 2, 3, but is {choice!r}")
@@ -97,34 +91,89 @@ def _depthwise(channels: int, kernel: int, stride: int = 1) -> Conv:
     return Conv(channels, channels, kernel, stride, depthwise=True, relu=False)
 
 
-def _blocks() -> tuple[Block, ...]:
-    blocks, c_in, side = [], STEM, RESOLUTION // 2
-    for repeats, c_out in STAGES:
-        blocks += [Block(c_in, c_out, 2, side)] + [Block(c_out, c_out, 1, side // 2)] * (repeats - 1)
-        c_in, side = c_out, side // 2
-    return tuple(blocks)
+@dataclass(frozen=True)
+class Plan:
+    """What all paths of a supernet have in common.
+
+    `stages`: (blocks, channels) of each, whose first block has stride 2; `stem`, `last`: channels of the first and of
+    the last convolution.
+    """
+
+    side: int
+    stages: tuple[tuple[int, int], ...]
+    stem: int
+    last: int
+    classes: int
+    stem_stride: int = 2
+
+    @property
+    def first_conv(self) -> Conv:
+        """From the image's three channels."""
+        return Conv(3, self.stem, kernel=3, stride=self.stem_stride)
+
+    @property
+    def conv_last(self) -> Conv:
+        """On the map that is then averaged."""
+        return Conv(self.stages[-1][1], self.last)
+
+    @property
+    def pooled(self) -> int:
+        """Side of that map."""
+        return self.side // self.stem_stride >> len(self.stages)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """In the network's order."""
+        blocks, c_in, side = [], self.stem, self.side // self.stem_stride
+        for repeats, c_out in self.stages:
+            blocks += [Block(c_in, c_out, 2, side)] + [Block(c_out, c_out, 1, side // 2)] * (repeats - 1)
+            c_in, side = c_out, side // 2
+        return tuple(blocks)
 
 
-FIRST_CONV = Conv(3, STEM, kernel=3, stride=2)
-BLOCKS = _blocks()
-CONV_LAST = Conv(STAGES[-1][1], LAST)
+PLANS = {
+    "spos-shufflenet": Plan(224, ((4, 64), (4, 160), (8, 320), (4, 640)), stem=16, last=1024, classes=1000),
+    "cifar-shufflenet": Plan(32, ((4, 48), (6, 96), (4, 192)), stem=16, last=256, classes=10, stem_stride=1),
+}
+"""By the name of the space: the published one, and one of the same build for small images."""
 
 
 # --- costs: additive over the blocks ----------------------------------------------------------------------------------
 
 
-def flops(config: SPOSConfig) -> int:
+def flops(config: SPOSConfig, plan: Plan) -> int:
     """Multiply-adds of one image (convolutions and classifier; BatchNorm and pooling are not counted)."""
-    return _total(COSTS["flops"], config)
+    return _total(costs(plan)["flops"], config)
 
 
-def params(config: SPOSConfig) -> int:
+def params(config: SPOSConfig, plan: Plan) -> int:
     """Trainable parameters of the stand-alone network: its BatchNorms are affine, though the supernet's are not."""
-    return _total(COSTS["params"], config)
+    return _total(costs(plan)["params"], config)
 
 
 def _total(table: dict[str, Any], config: SPOSConfig) -> int:
     return int(table["base"] + sum(table["table"][i][choice] for i, choice in enumerate(config.blocks)))
+
+
+def costs(plan: Plan) -> dict[str, dict[str, Any]]:
+    """As `CategoricalSpace` takes them: a base and, for each block, the cost of each choice."""
+    ends = _multiply_adds([plan.first_conv], plan.side) + _multiply_adds([plan.conv_last], plan.pooled)
+    head = plan.last * plan.classes
+    adds = {
+        i: tuple(
+            _multiply_adds(block.main(c), block.side) + _multiply_adds(block.proj(c), block.side)
+            for c in range(CHOICES)
+        )
+        for i, block in enumerate(plan.blocks)
+    }
+    parameters = {
+        i: tuple(_parameters(block.main(c) + block.proj(c)) for c in range(CHOICES))
+        for i, block in enumerate(plan.blocks)
+    }
+    return {
+        "flops": {"base": ends + head, "table": adds},
+        "params": {"base": _parameters([plan.first_conv, plan.conv_last]) + head, "table": parameters},
+    }
 
 
 def _multiply_adds(convs: Sequence[Conv], side: int) -> int:
@@ -138,26 +187,3 @@ def _multiply_adds(convs: Sequence[Conv], side: int) -> int:
 
 def _parameters(convs: Sequence[Conv]) -> int:
     return sum(conv.weights + 2 * conv.c_out for conv in convs)
-
-
-def _flops_table() -> dict[str, Any]:
-    base = _multiply_adds([FIRST_CONV], RESOLUTION) + _multiply_adds([CONV_LAST], RESOLUTION // 32) + LAST * CLASSES
-    table = {
-        i: tuple(
-            _multiply_adds(block.main(c), block.side) + _multiply_adds(block.proj(c), block.side)
-            for c in range(CHOICES)
-        )
-        for i, block in enumerate(BLOCKS)
-    }
-    return {"base": base, "table": table}
-
-
-def _params_table() -> dict[str, Any]:
-    table = {
-        i: tuple(_parameters(block.main(c) + block.proj(c)) for c in range(CHOICES)) for i, block in enumerate(BLOCKS)
-    }
-    return {"base": _parameters([FIRST_CONV, CONV_LAST]) + LAST * CLASSES, "table": table}
-
-
-COSTS = {"flops": _flops_table(), "params": _params_table()}
-"""As `CategoricalSpace` takes them: a base and, for each block, the cost of each choice."""

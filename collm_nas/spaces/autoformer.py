@@ -92,7 +92,12 @@ class AutoFormerSpace(CategoricalSpace):
 
     def spec(self) -> dict[str, Any]:
         """The definition, with the option that `create` needs."""
-        return {**super().spec(), "options": {"official_repo": self.official_repo}}
+        return {**super().spec(), "options": self.options}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `create` needs besides the name, to make this space again."""
+        return {"official_repo": self.official_repo}
 
     def parse(self, encoded: object, encoding: Encoding = "native") -> Architecture:
         """The architecture of an official encoding; ValueError names the variable and its legal values."""

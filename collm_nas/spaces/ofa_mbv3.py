@@ -1,5 +1,5 @@
 """Once-for-All's MobileNetV3 space (Cai et al., ICLR 2020): five stages of two to four inverted residual blocks, each
-with its kernel and expansion, and the input's resolution.
+with its kernel and expansion, and the input's resolution. Two smaller spaces of the same build are for small images.
 
 Encoding of mit-han-lab/once-for-all @ f03b267: `ks` and `e` hold 20 values, four slots a stage, of which a stage of
 depth d uses its first d; `d` holds five; `r` is a list of one (the search tutorial) or `image_size` an integer (the
@@ -10,26 +10,59 @@ Slots out of use still hold values there, so two official encodings can be one n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from collm_nas.api import Architecture, Encoding, UserError, Variable
 from collm_nas.spaces import official
-from collm_nas.spaces._ofa_mbv3_costs import OFAConfig, flops, params, tutorial_flops
+from collm_nas.spaces._ofa_mbv3_costs import PLANS, OFAConfig, Plan, flops, params, tutorial_flops
 from collm_nas.spaces.base import CategoricalSpace
 
 NAMES = {
-    "ofa-mbv3": {"width": 1.0},
-    "ofa-mbv3-w1.2": {"width": 1.2},
+    "ofa-mbv3": {"name": "ofa-mbv3"},
+    "ofa-mbv3-w1.2": {"name": "ofa-mbv3-w1.2"},
+    "cifar-mbconv": {"name": "cifar-mbconv"},
+    "digits-mbconv": {"name": "digits-mbconv"},
 }
-STAGES, SLOTS = 5, 4
-KERNELS, EXPANDS, DEPTHS = ("3", "5", "7"), ("3", "4", "6"), ("2", "3", "4")
-RESOLUTIONS = {1.0: range(128, 225, 4), 1.2: range(160, 225, 4)}
-"""What each supernet was trained on, by its width."""
+RESOLUTIONS = {"ofa-mbv3": range(128, 225, 4), "ofa-mbv3-w1.2": range(160, 225, 4)}
+"""What each released supernet was trained on."""
+SIDES = {"cifar-mbconv": 32, "digits-mbconv": 8}
+"""The one input size of the smaller spaces, which do not search it."""
+ABOUT = {
+    "ofa-mbv3": "A MobileNetV3 of width 1",
+    "ofa-mbv3-w1.2": "A MobileNetV3 of width 1.2",
+    "cifar-mbconv": "A small MobileNetV3 for 32x32 images",
+    "digits-mbconv": "A tiny MobileNetV3 for 8x8 images of digits",
+}
 
 
-def create(width: float, resolutions: Iterable[int] | None = None) -> OFASpace:
-    """The space of the supernet of this width; `resolutions` narrows the input sizes to some of those."""
-    trained = RESOLUTIONS[width]
+def create(
+    name: str, resolutions: Iterable[int] | None = None, side: int | None = None, classes: int | None = None
+) -> OFASpace:
+    """The space of this supernet.
+
+    `resolutions` narrows the input sizes of the released ones, which the search chooses from; `side` is the input size
+    of the smaller ones, in place of theirs. `classes`: where the images have another number of them. UserError where
+    one of these is illegal.
+    """
+    plan = PLANS[name] if classes is None else replace(PLANS[name], classes=_positive(name, "classes", classes))
+    if name in SIDES:
+        if resolutions is not None:
+            raise UserError(f"{name}: the resolution is not searched; give side=, one number of pixels")
+        return OFASpace(name, plan, [SIDES[name] if side is None else _positive(name, "side", side)])
+    if side is not None:
+        raise UserError(f"{name}: the resolution is searched; narrow it by resolutions=[{side}] instead of side=")
+    return OFASpace(name, plan, _narrowed(name, resolutions))
+
+
+def _positive(name: str, option: str, value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"{name}: {option} must be a whole number of at least 1, but is {value!r}")
+    return value
+
+
+def _narrowed(name: str, resolutions: Iterable[int] | None) -> list[int]:
+    trained = RESOLUTIONS[name]
     chosen = sorted(set(trained if resolutions is None else resolutions))
     for resolution in chosen:
         if resolution not in trained:
@@ -38,42 +71,60 @@ def create(width: float, resolutions: Iterable[int] | None = None) -> OFASpace:
             )
     if not chosen:
         raise UserError(f"ofa-mbv3: resolutions must name at least one of {trained[0]}, ..., {trained[-1]}")
-    return OFASpace(width, chosen, None if resolutions is None else chosen)
+    return chosen
 
 
 class OFASpace(CategoricalSpace):
     """Variables stage by stage (`d1, ks1, e1, ..., ks4, e4, d2, ...`), numbers of slots as in the official lists.
 
     `parse` takes the official dict, with lists or one number for all, and its text; the native form is that dict's
-    text, depths before the slots that they switch on.
+    text, depths before the slots that they switch on. Where the resolution is not searched, the dict has no `r`.
     """
 
-    def __init__(self, width: float, resolutions: Sequence[int], narrowed: Sequence[int] | None) -> None:
-        self.width, self._narrowed = width, narrowed
-        name = next(name for name, options in NAMES.items() if options["width"] == width)
-        sizes = Variable("r", tuple(map(str, resolutions)))
+    def __init__(self, name: str, plan: Plan, resolutions: Sequence[int]) -> None:
+        self.plan, self.resolutions = plan, resolutions
+        self.searches_resolution = name in RESOLUTIONS
+        self._slots, self._depths = plan.slots, _texts(plan.depths)
+        sizes = [Variable("r", _texts(resolutions))] if self.searches_resolution else []
         stages: list[list[Variable]] = []
-        for stage in range(STAGES):
-            depth = 1 + stage * (1 + 2 * SLOTS)  # its position
-            block = [Variable(f"d{stage + 1}", DEPTHS)]
-            for slot in range(SLOTS):
-                number = stage * SLOTS + slot + 1
-                on = _used(depth, slot)
-                block += [Variable(f"ks{number}", KERNELS, on), Variable(f"e{number}", EXPANDS, on)]
+        for stage in range(len(plan.stages)):
+            at = self._depth_position(stage)
+            block = [Variable(f"d{stage + 1}", self._depths)]
+            for slot in range(self._slots):
+                number = stage * self._slots + slot + 1
+                on = self._used(at, slot)
+                block += [
+                    Variable(f"ks{number}", _texts(plan.kernels), on),
+                    Variable(f"e{number}", _texts(plan.expands), on),
+                ]
             stages.append(block)
         super().__init__(
             name,
-            [sizes, *(variable for block in stages for variable in block)],
+            [*sizes, *(variable for block in stages for variable in block)],
             description=(
-                f"A MobileNetV3 of width {width:g}: input resolution r; in each of five stages depth d, and for each "
-                "of its blocks the kernel ks and the expansion e."
+                f"{ABOUT[name]}: {'input resolution r; ' if sizes else ''}in each of {len(stages)} stages depth d, and "
+                "for each of its blocks the kernel ks and the expansion e."
             ),
-            native=_as_listed(name, sizes),
+            native=self._as_listed(name, sizes),
         )
+
+    def _depth_position(self, stage: int) -> int:
+        """The position of a stage's depth among the variables."""
+        return self.searches_resolution + stage * (1 + 2 * self._slots)
 
     def spec(self) -> dict[str, Any]:
         """The definition, with the option that `create` needs."""
-        return {**super().spec(), "options": {"resolutions": self._narrowed}}
+        return {**super().spec(), "options": self.options}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `create` needs besides the name, to make this space again."""
+        chosen: dict[str, Any] = {"resolutions": list(self.resolutions)}
+        if not self.searches_resolution:
+            chosen = {"side": self.resolutions[0]}
+        elif chosen["resolutions"] == list(RESOLUTIONS[self.name]):
+            chosen = {}
+        return chosen if self.plan.classes == PLANS[self.name].classes else {**chosen, "classes": self.plan.classes}
 
     def parse(self, encoded: object, encoding: Encoding = "native") -> Architecture:
         """The architecture of an official encoding; ValueError names the variable and its legal values."""
@@ -90,21 +141,30 @@ class OFASpace(CategoricalSpace):
             raise UserError(
                 f"{self.name}: unknown key {unknown[0]!r}; the official ones are ks, e, d and r or image_size"
             )
-        if ("r" in given) == ("image_size" in given):
-            raise UserError(f"{self.name}: exactly one of the keys 'r' and 'image_size' must give the resolution")
         if given.get("wid") is not None:
             raise UserError(f"{self.name}: 'wid' must be None, for a space has one width; got {given['wid']!r}")
+        stages, slots = len(self.plan.stages), self._slots
         kernels, expands, depths = (
-            self._numbers(given, key, n) for key, n in (("ks", STAGES * SLOTS), ("e", STAGES * SLOTS), ("d", STAGES))
+            self._numbers(given, key, n) for key, n in (("ks", stages * slots), ("e", stages * slots), ("d", stages))
         )
-        [resolution] = self._numbers(given, "r" if "r" in given else "image_size", 1)
-        named: dict[str, Any] = {"r": resolution}
+        named: dict[str, Any] = self._resolution(given)
         for stage, depth in enumerate(depths):
             named[f"d{stage + 1}"] = depth
-            used = self.position(1 + stage * (1 + 2 * SLOTS), depth) + int(DEPTHS[0])
-            for slot in range(stage * SLOTS, stage * SLOTS + used):
+            used = self.plan.depths[self.position(self._depth_position(stage), depth)]
+            for slot in range(stage * slots, stage * slots + used):
                 named |= {f"ks{slot + 1}": kernels[slot], f"e{slot + 1}": expands[slot]}
         return super().parse(named)
+
+    def _resolution(self, given: Mapping[Any, Any]) -> dict[str, Any]:
+        keys = [key for key in ("r", "image_size") if key in given]
+        if not self.searches_resolution:
+            if keys:
+                raise UserError(f"{self.name}: {keys[0]!r} is not searched here; leave it out")
+            return {}
+        if len(keys) != 1:
+            raise UserError(f"{self.name}: exactly one of the keys 'r' and 'image_size' must give the resolution")
+        [resolution] = self._numbers(given, keys[0], 1)
+        return {"r": resolution}
 
     def _numbers(self, given: Mapping[Any, Any], key: str, n: int) -> list[Any]:
         """The `n` values of a key; one number stands for all."""
@@ -118,45 +178,58 @@ class OFASpace(CategoricalSpace):
         return list(value)
 
     def official(self, arch: Architecture) -> dict[str, list[int]]:
-        """The official dict with `ks`, `e`, `d` and `r`; slots out of use hold the smallest values."""
+        """The official dict with `ks`, `e`, `d` and, where it is searched, `r`; slots out of use hold the smallest
+        values."""
         named = {v.name: int(v.choices[c]) for v, c in zip(self.variables, arch.choices, strict=True)}
-        return {
-            "ks": [named[f"ks{i + 1}"] for i in range(STAGES * SLOTS)],
-            "e": [named[f"e{i + 1}"] for i in range(STAGES * SLOTS)],
-            "d": [named[f"d{i + 1}"] for i in range(STAGES)],
-            "r": [named["r"]],
+        stages = len(self.plan.stages)
+        listed = {
+            "ks": [named[f"ks{i + 1}"] for i in range(stages * self._slots)],
+            "e": [named[f"e{i + 1}"] for i in range(stages * self._slots)],
+            "d": [named[f"d{i + 1}"] for i in range(stages)],
         }
+        return {**listed, "r": [named["r"]]} if self.searches_resolution else listed
 
     def config(self, arch: Architecture) -> OFAConfig:
-        """The architecture's numbers, all 20 slots included."""
+        """The architecture's numbers, all slots included."""
         named = self.official(arch)
-        return OFAConfig(named["r"][0], tuple(named["d"]), tuple(named["ks"]), tuple(named["e"]))
+        [resolution] = named.get("r", self.resolutions)
+        return OFAConfig(resolution, tuple(named["d"]), tuple(named["ks"]), tuple(named["e"]))
 
     def cost(self, arch: Architecture) -> dict[str, float]:
         """`flops` (multiply-adds of convolutions and linear layers) and `params` of the stand-alone network."""
         config = self.config(arch)
-        return {"flops": flops(config, self.width), "params": params(config, self.width)}
+        return {"flops": flops(config, self.plan), "params": params(config, self.plan)}
 
     def tutorial_flops(self, arch: Architecture) -> int:
         """The look-up table's FLOPs of the official search tutorial, made for width 1.2; the CoLLM-NAS paper's caps are
         in these. UserError for another width."""
-        if self.width != 1.2:
+        if self.name != "ofa-mbv3-w1.2":
             raise UserError(f"{self.name}: the tutorial's table is for ofa-mbv3-w1.2 alone; take cost(arch)['flops']")
         return tutorial_flops(self.config(arch))
 
+    def _used(self, depth: int, slot: int) -> tuple[tuple[int, frozenset[int]], ...]:
+        """The condition on the depth at this position under which a stage uses a slot."""
+        deep_enough = frozenset(i for i, d in enumerate(self.plan.depths) if d > slot)
+        return () if len(deep_enough) == len(self.plan.depths) else ((depth, deep_enough),)
 
-def _used(depth: int, slot: int) -> tuple[tuple[int, frozenset[int]], ...]:
-    """The condition on the depth at this position under which a stage uses a slot."""
-    deep_enough = frozenset(i for i, d in enumerate(DEPTHS) if int(d) > slot)
-    return () if len(deep_enough) == len(DEPTHS) else ((depth, deep_enough),)
+    def _as_listed(self, name: str, sizes: list[Variable]) -> CategoricalSpace:
+        """The same variables in the order of the native text."""
+        stages = len(self.plan.stages)
+        slots = [
+            (i + 1, self._used(len(sizes) + i // self._slots, i % self._slots)) for i in range(stages * self._slots)
+        ]
+        listed = {
+            "r": sizes,
+            "d": [Variable(f"d{stage + 1}", self._depths) for stage in range(stages)],
+            "ks": [Variable(f"ks{number}", _texts(self.plan.kernels), on) for number, on in slots],
+            "e": [Variable(f"e{number}", _texts(self.plan.expands), on) for number, on in slots],
+        }
+        fields = (
+            f'"{key}": [' + ", ".join("{" + v.name + "}" for v in row) + "]" for key, row in listed.items() if row
+        )
+        ordered = [v for row in listed.values() for v in row]
+        return CategoricalSpace(name, ordered, template="{{" + ", ".join(fields) + "}}")
 
 
-def _as_listed(name: str, sizes: Variable) -> CategoricalSpace:
-    """The same variables in the order of the native text."""
-    depths = [Variable(f"d{stage + 1}", DEPTHS) for stage in range(STAGES)]
-    slots = [(i + 1, _used(1 + i // SLOTS, i % SLOTS)) for i in range(STAGES * SLOTS)]
-    kernels = [Variable(f"ks{number}", KERNELS, on) for number, on in slots]
-    expands = [Variable(f"e{number}", EXPANDS, on) for number, on in slots]
-    listed = {"r": [sizes], "d": depths, "ks": kernels, "e": expands}
-    fields = (f'"{key}": [' + ", ".join("{" + v.name + "}" for v in row) + "]" for key, row in listed.items())
-    return CategoricalSpace(name, [v for row in listed.values() for v in row], template="{{" + ", ".join(fields) + "}}")
+def _texts(values: Iterable[int]) -> tuple[str, ...]:
+    return tuple(map(str, values))

@@ -6,41 +6,71 @@ Encoding and order are those of megvii-model/SinglePathOneShot @ 36eed6c: block 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from collm_nas.api import Architecture, Encoding, UserError, Variable
 from collm_nas.spaces import official
-from collm_nas.spaces._spos_shufflenet_costs import COSTS, SPOSConfig
+from collm_nas.spaces._spos_shufflenet_costs import PLANS, SPOSConfig, costs
 from collm_nas.spaces.base import CategoricalSpace
 
-BLOCKS = 20
+NAMES = {
+    "spos-shufflenet": {"name": "spos-shufflenet"},
+    "cifar-shufflenet": {"name": "cifar-shufflenet"},
+}
 
 
-def create() -> SPOSSpace:
-    """The space; costs `flops` (multiply-adds at 224 pixels) and `params` are the stand-alone network's."""
-    return SPOSSpace()
+def create(name: str, side: int | None = None, classes: int | None = None) -> SPOSSpace:
+    """The space of the published supernet, or the smaller one of the same build; costs `flops` (multiply-adds) and
+    `params` are the stand-alone network's.
+
+    `side`, `classes`: input size and number of classes in place of the space's own. UserError where one is illegal.
+    """
+    return SPOSSpace(name, side, classes)
 
 
 class SPOSSpace(CategoricalSpace):
-    """`parse` takes the official tuple or list of 20 integers, and its text with or without brackets."""
+    """`parse` takes the official tuple or list of integers, one a block, and its text with or without brackets."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, side: int | None, classes: int | None) -> None:
+        asked = {"side": side, "classes": classes}
+        given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+        plan = PLANS[name]
+        smallest = plan.stem_stride * 2 ** len(plan.stages)
+        for option, least in (("classes", 1), ("side", smallest)):
+            value = given.get(option, least)
+            if not isinstance(value, int) or value < least or (option == "side" and value % smallest):
+                what = f"a multiple of {smallest}" if option == "side" else "a whole number of at least 1"
+                raise UserError(f"{name}: {option} must be {what}, but is {value!r}")
+        self.plan = replace(plan, **given)
+        self.options: dict[str, Any] = {k: v for k, v in given.items() if v != getattr(plan, k)}
+        self._blocks = len(plan.blocks)
+        stages = [str(repeats) for repeats, _ in plan.stages]
         super().__init__(
-            "spos-shufflenet",
-            [Variable(f"b{i + 1}", ("0", "1", "2", "3")) for i in range(BLOCKS)],
-            template="(" + ", ".join(f"{{b{i + 1}}}" for i in range(BLOCKS)) + ")",
+            name,
+            [Variable(f"b{i + 1}", ("0", "1", "2", "3")) for i in range(self._blocks)],
+            template="(" + ", ".join(f"{{b{i + 1}}}" for i in range(self._blocks)) + ")",
             description=(
-                "A ShuffleNetV2 for 224x224 images: 20 blocks in stages of 4, 4, 8 and 4; each is a shuffle block with "
-                "kernel 3 (0), 5 (1) or 7 (2), or an Xception block (3)."
+                f"A ShuffleNetV2 for {self.plan.side}x{self.plan.side} images: {self._blocks} blocks in stages of "
+                f"{', '.join(stages[:-1])} and {stages[-1]}; each is a shuffle block with kernel 3 (0), 5 (1) or 7 "
+                "(2), or an Xception block (3)."
             ),
-            costs=COSTS,
+            costs=costs(self.plan),
         )
 
+    def spec(self) -> dict[str, Any]:
+        """The definition, with the options that `create` needs."""
+        return {**super().spec(), **({"options": self.options} if self.options else {})}
+
     def parse(self, encoded: object, encoding: Encoding = "native") -> Architecture:
-        """The architecture of the official 20 integers; ValueError names the block and its legal values."""
+        """The architecture of the official integers; ValueError names the block and its legal values."""
         if encoding == "compact":
             return super().parse(encoded, encoding)
         value = official.value(encoded)
-        if isinstance(value, list | tuple) and len(value) != BLOCKS:
-            raise UserError(f"{self.name}: 20 integers 0..3 are expected, one a block, but got {len(value)}")
+        if isinstance(value, list | tuple) and len(value) != self._blocks:
+            raise UserError(
+                f"{self.name}: {self._blocks} integers 0..3 are expected, one a block, but got {len(value)}"
+            )
         return super().parse(value, encoding)
 
     def config(self, arch: Architecture) -> SPOSConfig:

@@ -1,6 +1,7 @@
 """Weight-sharing supernets by the name of their space: official checkpoints in, stand-alone networks out.
 
-A supernet is one file here with `create(space, state)`, named like the file of its space in `collm_nas.spaces`.
+A supernet is one file here with `create(space, state)` and `shapes(space)`, named like the file of its space in
+`collm_nas.spaces`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collm_nas.supernets.checkpoint import Source
     from collm_nas.supernets.recalibration import Procedure
 
-__all__ = ["load", "names", "recalibrate"]
+__all__ = ["fresh", "load", "names", "recalibrate"]
 
 
 def names() -> list[str]:
@@ -38,12 +39,18 @@ def load(space: str | CategoricalSpace, source: Source, **options: Any) -> Super
     refused, or a key is missing, unexpected or of another shape.
     """
     whole = spaces.load(space, **options) if isinstance(space, str) else space
-    if not _file(whole.name).is_file():
-        raise UserError(f"space {whole.name!r} has no supernet; those that have: {', '.join(names())}")
+    module = _module(whole)
     from collm_nas.supernets import checkpoint
 
-    module = importlib.import_module(f"{__name__}.{_file(whole.name).stem}")
     return cast("Supernet", module.create(whole, checkpoint.read(source)))
+
+
+def fresh(space: CategoricalSpace, seed: int = 0) -> Supernet:
+    """The supernet of a space as a training begins it, its tensors drawn by the seed; UserError where it has none."""
+    from collm_nas.supernets import initial
+
+    module = _module(space)
+    return cast("Supernet", module.create(space, initial.draw(module.shapes(space), seed)))
 
 
 def recalibrate(module: nn.Module, batches: Iterable[Tensor], protocol: Procedure) -> nn.Module:
@@ -51,6 +58,13 @@ def recalibrate(module: nn.Module, batches: Iterable[Tensor], protocol: Procedur
     from collm_nas.supernets import recalibration
 
     return recalibration.recalibrate(module, batches, protocol)
+
+
+def _module(space: CategoricalSpace) -> Any:
+    file = _file(space.name)
+    if not file.is_file():
+        raise UserError(f"space {space.name!r} has no supernet; those that have: {', '.join(names())}")
+    return importlib.import_module(f"{__name__}.{file.stem}")
 
 
 def _file(name: str) -> Path:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from collm_nas.api import Architecture, UserError
+from collm_nas.images.inputs import IMAGENET_MEAN, IMAGENET_STD, Inputs
 from collm_nas.spaces._autoformer_costs import (
     CLASSES,
     GRID,
@@ -29,6 +30,7 @@ from collm_nas.spaces._autoformer_costs import (
     size_of,
 )
 from collm_nas.spaces.autoformer import AutoFormerSpace
+from collm_nas.supernets import base
 from collm_nas.supernets.checkpoint import check
 
 __all__ = ["AutoFormerConfig", "AutoFormerNetwork", "AutoFormerSupernet", "create", "expected_keys"]
@@ -192,6 +194,11 @@ def create(space: AutoFormerSpace, state: Mapping[str, Tensor]) -> AutoFormerSup
     return AutoFormerSupernet(state, space)
 
 
+def shapes(space: AutoFormerSpace) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of every shared tensor."""
+    return expected_keys(space.size_name)
+
+
 class AutoFormerSupernet:
     """The shared weights of a space's size (`tiny`, `small` or `base`); no architecture is ever set in it.
 
@@ -203,21 +210,37 @@ class AutoFormerSupernet:
         self.size = size_of(space.size_name)
         self.state = check(state, expected_keys(space.size_name), f"the supernet of {space.name}")
 
-    def extract(self, arch: Architecture) -> AutoFormerNetwork:
-        """`subnet` of an architecture of the space."""
-        return self.subnet(self.space.config(arch))
+    def extract(self, arch: Architecture) -> nn.Module:
+        """The architecture as a network of its own: see `supernets.base.extract`."""
+        return base.extract(self, arch)
 
-    def subnet(self, config: AutoFormerConfig) -> AutoFormerNetwork:
-        """`config` as a network of its own, in eval mode, with copies of its slices; UserError if it does not fit."""
+    def network(self, arch: Architecture) -> AutoFormerNetwork:
+        """The architecture's structure, without memory for its weights."""
+        return structure(self.space.config(arch), self.state["norm.weight"].device)
+
+    def weights(self, arch: Architecture) -> dict[str, Tensor]:
+        """Its slices of the shared tensors, by the network's keys."""
+        return self.slices(self.space.config(arch))
+
+    def slices(self, config: AutoFormerConfig) -> dict[str, Tensor]:
+        """`weights` for any numbers that fit the supernet, those outside of the space too; UserError if they do not."""
         require_fit(config, self.size)
-        with torch.device("meta"):  # neither memory for weights that are replaced at once nor draws of random numbers
-            network = AutoFormerNetwork(config)
-        cut = {
-            key: value.detach().clone(memory_format=torch.contiguous_format)
-            for key, value in _cut(self.state, config).items()
-        }
-        network.load_state_dict(cut, assign=True)
-        return network.to(self.state["norm.weight"].device).eval()
+        return _cut(self.state, config)
+
+    def inputs(self, arch: Architecture) -> Inputs:
+        """Images as the official code cuts them: bicubic to 256 pixels, the centre of 224."""
+        return Inputs(GRID * PATCH, IMAGENET_MEAN, IMAGENET_STD, resize=256, filter="bicubic")
+
+
+def structure(config: AutoFormerConfig, device: torch.device) -> AutoFormerNetwork:
+    """The network without memory for weights that are replaced at once, nor draws of random numbers; its constants are
+    on the device."""
+    with torch.device("meta"):
+        network = AutoFormerNetwork(config)
+    for module in network.modules():
+        if isinstance(module, RelativePositions):
+            module.rows_v, module.rows_h = module.rows_v.to(device), module.rows_h.to(device)
+    return network
 
 
 def _cut(state: Mapping[str, Tensor], config: AutoFormerConfig) -> dict[str, Tensor]:

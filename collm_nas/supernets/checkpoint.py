@@ -60,15 +60,24 @@ def _pickled(path: Path) -> Any:
             warnings.simplefilter("ignore", UserWarning)  # of pickle protocols above 2, which it reads all the same
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0].split(" (")[0][:200]
         raise UserError(
-            f"checkpoint {path}: refused, and not executed, for it is no plain checkpoint of tensors: {reason}"
+            f"checkpoint {path}: refused, and not executed, for it is no plain checkpoint of tensors: "
+            f"{_reason(str(error))}"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"checkpoint {path}: it cannot be read as a torch file ({type(error).__name__}: "
             f"{(str(error).splitlines() or ['empty'])[0][:120]})"
         ) from None
+
+
+def _reason(message: str) -> str:
+    """What torch found, without its advice to read the file in the unsafe way."""
+    for line in message.splitlines()[1:]:
+        said = line.rpartition("WeightsUnpickler error:")[2].strip()
+        if said and not said.startswith("Check the documentation"):
+            return said.split(". ")[0][:200]
+    return "it is damaged"
 
 
 def _tensors(loaded: Mapping[str, Any], what: str) -> dict[str, Tensor]:

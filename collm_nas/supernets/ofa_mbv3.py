@@ -10,22 +10,27 @@ Shapes: `x_NCHW` images or maps, `logits_NK`; M middle channels of a block, S th
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from collm_nas.api import Architecture
-from collm_nas.spaces._ofa_mbv3_costs import CLASSES, FIXED_KERNEL, LARGEST, Block, OFAConfig, blocks, channels
+from collm_nas.images.inputs import IMAGENET_MEAN, IMAGENET_STD, Inputs
+from collm_nas.spaces._ofa_mbv3_costs import FIXED_KERNEL, Block, OFAConfig, Plan, blocks
 from collm_nas.spaces.ofa_mbv3 import OFASpace
+from collm_nas.supernets import base
 from collm_nas.supernets.checkpoint import check
 
 __all__ = ["OFAConfig", "OFANetwork", "OFASupernet", "expected_keys", "rename", "smaller_kernel"]
 
 LAYERS = {"expand": "inverted_bottleneck", "depthwise": "depth_conv", "project": "point_linear"}
 """Our name of a block's layer -> the official one."""
+PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
+"""What a BatchNorm holds for each channel."""
 
 
 # --- the official state dict ------------------------------------------------------------------------------------------
@@ -37,26 +42,26 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {re.sub(r"^(blocks\.\d+)\.mobile_inverted_conv\.", r"\1.conv.", key): state[key] for key in state}
 
 
-def expected_keys(width: float = 1.0) -> dict[str, tuple[int, ...]]:
-    """Official key -> shape of the whole supernet, in the official order; UserError where there is no such width."""
-    widths = channels(width)
-    keys = _layer_keys("first_conv", (widths.first, 3, FIXED_KERNEL, FIXED_KERNEL), shared=False)
-    for block in blocks(LARGEST, widths):
-        keys |= _block_keys(block)
+def expected_keys(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Official key -> shape of the whole supernet, in the official order."""
+    widths = plan.channels
+    keys = _layer_keys("first_conv", (widths.first, plan.inputs, FIXED_KERNEL, FIXED_KERNEL), shared=False)
+    for block in blocks(plan.largest, plan):
+        keys |= _block_keys(block, plan)
     keys |= _layer_keys("final_expand_layer", (widths.expanded, widths.stages[-1], 1, 1), shared=False)
     return keys | {
         "feature_mix_layer.conv.weight": (widths.mixed, widths.expanded, 1, 1),
-        "classifier.linear.weight": (CLASSES, widths.mixed),
-        "classifier.linear.bias": (CLASSES,),
+        "classifier.linear.weight": (plan.classes, widths.mixed),
+        "classifier.linear.bias": (plan.classes,),
     }
 
 
-def _block_keys(block: Block) -> dict[str, tuple[int, ...]]:
+def _block_keys(block: Block, plan: Plan) -> dict[str, tuple[int, ...]]:
     prefix, shared = f"blocks.{block.number}.conv", _shared(block)
     keys = _layer_keys(f"{prefix}.inverted_bottleneck", (block.mid, block.c_in, 1, 1), shared) if block.expands else {}
     if shared:
-        matrices = {"5to3_matrix": (9, 9), "7to5_matrix": (25, 25)}
-        keys |= {f"{prefix}.depth_conv.conv.{name}": shape for name, shape in matrices.items()}
+        for small, large in itertools.pairwise(plan.kernels):
+            keys[f"{prefix}.depth_conv.conv.{_matrix(large, small)}"] = (small**2, small**2)
     keys |= _layer_keys(f"{prefix}.depth_conv", (block.mid, 1, block.kernel, block.kernel), shared)
     if block.squeeze:
         keys |= {
@@ -68,6 +73,10 @@ def _block_keys(block: Block) -> dict[str, tuple[int, ...]]:
     return keys | _layer_keys(f"{prefix}.point_linear", (block.c_out, block.mid, 1, 1), shared)
 
 
+def _matrix(large: int, small: int) -> str:
+    return f"{large}to{small}_matrix"
+
+
 def _shared(block: Block) -> bool:
     return block.number > 0  # block 0 is fixed
 
@@ -75,8 +84,7 @@ def _shared(block: Block) -> bool:
 def _layer_keys(prefix: str, weight: tuple[int, ...], shared: bool) -> dict[str, tuple[int, ...]]:
     """A convolution and its BatchNorm; where layers share weights, each is wrapped and its name stands twice."""
     conv, norm = (f"{prefix}.conv.conv", f"{prefix}.bn.bn") if shared else (f"{prefix}.conv", f"{prefix}.bn")
-    per_channel = ("weight", "bias", "running_mean", "running_var")
-    norms: dict[str, tuple[int, ...]] = {f"{norm}.{name}": weight[:1] for name in per_channel}
+    norms: dict[str, tuple[int, ...]] = {f"{norm}.{name}": weight[:1] for name in PER_CHANNEL}
     return {f"{conv}.weight": weight, **norms, f"{norm}.num_batches_tracked": ()}
 
 
@@ -133,26 +141,57 @@ class InvertedResidual(nn.Module):
 
 
 class OFANetwork(nn.Module):
-    """One architecture as a network of its own: images (N, 3, R, R) to logits (N, 1000), R the config's resolution.
+    """One architecture as a network of its own: images (N, C, R, R) to logits (N, K), R the config's resolution.
 
-    Any other R works, too, but is another architecture. UserError where there is no supernet of this width.
+    Any other R works, too, but is another architecture. UserError where the config is not of the plan.
     """
 
-    def __init__(self, config: OFAConfig, width: float = 1.0) -> None:
+    def __init__(self, config: OFAConfig, plan: Plan) -> None:
         super().__init__()
-        widths = channels(width)
-        self.first_conv = ConvBN(3, widths.first, FIXED_KERNEL, stride=2, act=nn.Hardswish())
-        self.blocks = nn.Sequential(*map(InvertedResidual, blocks(config, widths)))
+        widths = plan.channels
+        self.first_conv = ConvBN(plan.inputs, widths.first, FIXED_KERNEL, plan.stem_stride, act=nn.Hardswish())
+        self.blocks = nn.Sequential(*map(InvertedResidual, blocks(config, plan)))
         self.final_expand_layer = ConvBN(widths.stages[-1], widths.expanded, act=nn.Hardswish())
         self.feature_mix_layer = nn.Conv2d(widths.expanded, widths.mixed, 1, bias=False)
-        self.classifier = nn.Linear(widths.mixed, CLASSES)
+        self.classifier = nn.Linear(widths.mixed, plan.classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits (N, 1000)."""
+        """Logits (N, K)."""
         x_NCHW = self.final_expand_layer(self.blocks(self.first_conv(x_NCHW)))
         x_NCHW = F.hardswish(self.feature_mix_layer(x_NCHW.mean((2, 3), keepdim=True)))
         logits_NK: Tensor = self.classifier(x_NCHW.flatten(1))
         return logits_NK
+
+
+def own_shapes(used: Sequence[Block], plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of the state dict of the network of these blocks: quicker than to build one."""
+    widths = plan.channels
+    keys = _own_layer("first_conv", (widths.first, plan.inputs, FIXED_KERNEL, FIXED_KERNEL))
+    for i, block in enumerate(used):
+        if block.expands:
+            keys |= _own_layer(f"blocks.{i}.expand", (block.mid, block.c_in, 1, 1))
+        keys |= _own_layer(f"blocks.{i}.depthwise", (block.mid, 1, block.kernel, block.kernel))
+        if block.squeeze:
+            for layer, c_out, c_in in (("reduce", block.squeeze, block.mid), ("expand", block.mid, block.squeeze)):
+                keys |= {f"blocks.{i}.se.{layer}.weight": (c_out, c_in, 1, 1), f"blocks.{i}.se.{layer}.bias": (c_out,)}
+        keys |= _own_layer(f"blocks.{i}.project", (block.c_out, block.mid, 1, 1))
+    keys |= _own_layer("final_expand_layer", (widths.expanded, widths.stages[-1], 1, 1))
+    return keys | {
+        "feature_mix_layer.weight": (widths.mixed, widths.expanded, 1, 1),
+        "classifier.weight": (plan.classes, widths.mixed),
+        "classifier.bias": (plan.classes,),
+    }
+
+
+def _own_layer(prefix: str, weight: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    per_channel = {f"{prefix}.bn.{name}": weight[:1] for name in PER_CHANNEL}
+    return {f"{prefix}.conv.weight": weight, **per_channel, f"{prefix}.bn.num_batches_tracked": ()}
+
+
+def structure(config: OFAConfig, plan: Plan) -> OFANetwork:
+    """The network without memory for weights that are replaced at once, nor draws of random numbers."""
+    with torch.device("meta"):
+        return OFANetwork(config, plan)
 
 
 # --- the supernet -----------------------------------------------------------------------------------------------------
@@ -163,44 +202,62 @@ def create(space: OFASpace, state: Mapping[str, Tensor]) -> OFASupernet:
     return OFASupernet(state, space)
 
 
+def shapes(space: OFASpace) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of every shared tensor."""
+    return expected_keys(space.plan)
+
+
 class OFASupernet:
-    """The shared weights of width 1.0 or 1.2; no architecture is ever set in it.
+    """The shared weights of a space's plan; no architecture is ever set in it.
 
     Holds the tensors of `state` themselves, in their dtype. UserError where they are not this supernet's.
     """
 
     def __init__(self, state: Mapping[str, Tensor], space: OFASpace) -> None:
-        self.space = space
-        self.width = width = space.width
-        self.state = check(rename(state), expected_keys(width), f"the OFA supernet of width {width}")
+        self.space, self.plan = space, space.plan
+        self.state = check(rename(state), expected_keys(space.plan), f"the supernet of {space.name}")
 
-    def extract(self, arch: Architecture) -> OFANetwork:
-        """`subnet` of an architecture of the space."""
-        return self.subnet(self.space.config(arch))
-
-    def subnet(self, config: OFAConfig) -> OFANetwork:
-        """`config` as a network of its own, in eval mode, with copies of its slices.
+    def extract(self, arch: Architecture) -> nn.Module:
+        """The architecture as a network of its own: see `supernets.base.extract`.
 
         Its BatchNorm statistics are the first of the supernet's: `recalibrate` them before trusting the logits.
         """
-        with torch.device("meta"):  # neither memory for weights that are replaced at once nor draws of random numbers
-            network = OFANetwork(config, self.width)
-        numbers = [block.number for block in blocks(config, channels(self.width))]
-        weights = {key: self._cut(key, own.shape, numbers) for key, own in network.state_dict().items()}
-        network.load_state_dict(weights, assign=True)
-        return network.eval()
+        return base.extract(self, arch)
 
-    def _cut(self, key: str, shape: torch.Size, numbers: list[int]) -> Tensor:
-        """A copy of the weights behind our key, in the stand-alone network's shape."""
+    def network(self, arch: Architecture) -> OFANetwork:
+        """The architecture's structure, without memory for its weights."""
+        return structure(self.space.config(arch), self.plan)
+
+    def weights(self, arch: Architecture) -> dict[str, Tensor]:
+        """Its slices of the shared tensors, by the network's keys; smaller kernels are made from the largest."""
+        return self.slices(self.space.config(arch))
+
+    def slices(self, config: OFAConfig) -> dict[str, Tensor]:
+        """`weights` for any numbers within the plan."""
+        used = blocks(config, self.plan)
+        numbers = [block.number for block in used]
+        return {key: self._cut(key, shape, numbers) for key, shape in own_shapes(used, self.plan).items()}
+
+    def inputs(self, arch: Architecture) -> Inputs:
+        """Images as the official code cuts them: resized to 8/7 of the resolution (rounded up), then the centre; small
+        spaces take the whole image."""
+        resolution = self.space.config(arch).resolution
+        if not self.space.searches_resolution:
+            return Inputs.small(resolution, self.plan.inputs)
+        return Inputs(resolution, IMAGENET_MEAN, IMAGENET_STD, resize=-(-resolution * 8 // 7))
+
+    def _cut(self, key: str, shape: tuple[int, ...], numbers: list[int]) -> Tensor:
+        """The weights behind our key, in the stand-alone network's shape."""
         source = _official(key, numbers)
         weight = self.state[source]
         if source.endswith("depth_conv.conv.conv.weight"):
             layer = source.removesuffix("conv.weight")
-            weight = smaller_kernel(
-                weight[: shape[0]], shape[-1], self.state[f"{layer}7to5_matrix"], self.state[f"{layer}5to3_matrix"]
-            )
-        sliced = weight[tuple(slice(n) for n in shape)]
-        return sliced.detach().clone(memory_format=torch.contiguous_format)
+            matrices = [
+                (small, self.state[f"{layer}{_matrix(large, small)}"])
+                for small, large in itertools.pairwise(self.plan.kernels)
+            ]
+            weight = smaller_kernel(weight[: shape[0]], shape[-1], matrices[::-1])
+        return weight[tuple(slice(n) for n in shape)]
 
 
 def _official(key: str, numbers: list[int]) -> str:
@@ -219,13 +276,13 @@ def _official(key: str, numbers: list[int]) -> str:
     return key
 
 
-def smaller_kernel(weight_M177: Tensor, size: int, to5: Tensor, to3: Tensor) -> Tensor:
-    """Depthwise kernels (M, 1, size, size) out of those of 7x7, with a layer's matrices (25, 25) and (9, 9).
+def smaller_kernel(weight_M1LL: Tensor, size: int, matrices: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """Depthwise kernels (M, 1, size, size) out of the largest; `matrices`: (size k, k^2 x k^2), largest size first.
 
     Each step cuts the centre, row by row, and multiplies it by the transposed matrix; 3x3 comes from the 5x5 so made.
     """
-    weight = weight_M177
-    for smaller, matrix in ((5, to5), (3, to3)):
+    weight = weight_M1LL
+    for smaller, matrix in matrices:
         if size <= smaller:
             centre = weight[:, :, 1:-1, 1:-1]
             weight = (centre.flatten(2) @ matrix.T).view(-1, 1, smaller, smaller)

@@ -1,4 +1,4 @@
-"""The supernet of Single Path One-Shot (SPOS): ShuffleNetV2, four candidate modules for each of 20 blocks.
+"""The supernet of Single Path One-Shot (SPOS): ShuffleNetV2, four candidate modules for each block.
 
 Nothing is shared between candidates: a path takes one module per block, with its weights and BatchNorm statistics.
 Keys, structure and arithmetic equal those of megvii-model/SinglePathOneShot @ 36eed6c (`src/Search`, and for the
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from collm_nas.api import Architecture, UserError
-from collm_nas.spaces import _spos_shufflenet_costs as structure
-from collm_nas.spaces._spos_shufflenet_costs import Block, Conv, SPOSConfig
+from collm_nas.images.inputs import Inputs
+from collm_nas.spaces._spos_shufflenet_costs import CHOICES, Block, Conv, Plan, SPOSConfig
 from collm_nas.spaces.spos_shufflenet import SPOSSpace
-from collm_nas.supernets import checkpoint
+from collm_nas.supernets import base, checkpoint
 
 __all__ = ["SPOSConfig", "SPOSNetwork", "SPOSSupernet", "create", "expected_keys", "rename"]
 
@@ -32,15 +32,15 @@ def rename(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return checkpoint.read(state)
 
 
-def expected_keys() -> dict[str, tuple[int, ...]]:
+def expected_keys(plan: Plan) -> dict[str, tuple[int, ...]]:
     """Official key -> shape of the whole supernet, in the official order; its BatchNorms hold statistics alone."""
-    keys = _keys_of("first_conv", [structure.FIRST_CONV])
-    for i, block in enumerate(structure.BLOCKS):
-        for choice in range(structure.CHOICES):
+    keys = _keys_of("first_conv", [plan.first_conv])
+    for i, block in enumerate(plan.blocks):
+        for choice in range(CHOICES):
             keys |= _keys_of(f"features.{i}.{choice}.branch_main", block.main(choice))
             keys |= _keys_of(f"features.{i}.{choice}.branch_proj", block.proj(choice))
-    keys |= _keys_of("conv_last", [structure.CONV_LAST])
-    return keys | {"classifier.0.weight": (structure.CLASSES, structure.LAST)}
+    keys |= _keys_of("conv_last", [plan.conv_last])
+    return keys | {"classifier.0.weight": (plan.classes, plan.last)}
 
 
 def _keys_of(branch: str, convs: Sequence[Conv]) -> dict[str, tuple[int, ...]]:
@@ -111,29 +111,31 @@ class Shuffle(nn.Module):
 
 
 class SPOSNetwork(nn.Module):
-    """One path as a network of its own: images (N, 3, 224, 224) to logits (N, 1000).
+    """One path as a network of its own: images (N, 3, side, side) to logits (N, K), as planned.
 
-    The images are BGR, 0 to 255, without mean and deviation. UserError where they have another size: the pooling
-    window is fixed, so that a larger map would lose its edge.
+    UserError where the images have another size: the pooling window is fixed, so that a larger map would lose its edge.
     """
 
-    def __init__(self, config: SPOSConfig) -> None:
+    def __init__(self, config: SPOSConfig, plan: Plan) -> None:
         super().__init__()
-        self.first_conv = _sequence([structure.FIRST_CONV])
+        if len(config.blocks) != len(plan.blocks):
+            raise UserError(f"a SPOS path has {len(plan.blocks)} blocks, but got {len(config.blocks)}: {config.blocks}")
+        self.side = plan.side
+        self.first_conv = _sequence([plan.first_conv])
         self.blocks = nn.Sequential(
             *(
                 (Downsample if block.stride == 2 else Shuffle)(block, choice)
-                for block, choice in zip(structure.BLOCKS, config.blocks, strict=True)
+                for block, choice in zip(plan.blocks, config.blocks, strict=True)
             )
         )
-        self.conv_last = _sequence([structure.CONV_LAST])
-        self.pool = nn.AvgPool2d(structure.RESOLUTION // 32)
+        self.conv_last = _sequence([plan.conv_last])
+        self.pool = nn.AvgPool2d(plan.pooled)
         self.dropout = nn.Dropout(0.1)
-        self.classifier = nn.Linear(structure.LAST, structure.CLASSES, bias=False)
+        self.classifier = nn.Linear(plan.last, plan.classes, bias=False)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits (N, 1000)."""
-        side = structure.RESOLUTION
+        """Logits (N, K)."""
+        side = self.side
         if x_NCHW.shape[1:] != (3, side, side):
             raise UserError(f"a SPOS network takes images (N, 3, {side}, {side}), but got {tuple(x_NCHW.shape)}")
         x_NCHW = self.conv_last(self.blocks(self.first_conv(x_NCHW)))
@@ -149,48 +151,58 @@ def create(space: SPOSSpace, state: Mapping[str, Any]) -> SPOSSupernet:
     return SPOSSupernet(state, space)
 
 
+def shapes(space: SPOSSpace) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of every shared tensor."""
+    return expected_keys(space.plan)
+
+
 class SPOSSupernet:
     """The shared weights, once; UserError where the state dict is not this supernet's."""
 
     def __init__(self, state: Mapping[str, Any], space: SPOSSpace) -> None:
-        self.space = space
-        self.state = checkpoint.check(rename(state), expected_keys(), "the SPOS supernet")
+        self.space, self.plan = space, space.plan
+        self.state = checkpoint.check(rename(state), expected_keys(space.plan), f"the supernet of {space.name}")
 
-    def extract(self, arch: Architecture) -> SPOSNetwork:
-        """`subnet` of an architecture of the space."""
-        return self.subnet(self.space.config(arch))
-
-    def subnet(self, config: SPOSConfig) -> SPOSNetwork:
-        """The path with copies of its weights, in their dtype, in eval mode.
+    def extract(self, arch: Architecture) -> nn.Module:
+        """The architecture as a network of its own: see `supernets.base.extract`.
 
         Its BatchNorms are affine, with weight 1 and bias 0, and carry the candidates' statistics, which all paths
         through a candidate share: `recalibrate` them before trusting the logits.
         """
-        with torch.device("meta"):  # neither memory for weights that are replaced at once nor draws of random numbers
-            network = SPOSNetwork(config)
-        network.load_state_dict(self._weights(config), assign=True)
-        return network.eval()
+        return base.extract(self, arch)
 
-    def _weights(self, config: SPOSConfig) -> dict[str, Tensor]:
-        weights = self._branch("first_conv", "first_conv", [structure.FIRST_CONV])
-        for i, (block, choice) in enumerate(zip(structure.BLOCKS, config.blocks, strict=True)):
+    def network(self, arch: Architecture) -> SPOSNetwork:
+        """The path's structure, without memory for its weights."""
+        with torch.device("meta"):  # nor draws of random numbers
+            return SPOSNetwork(self.space.config(arch), self.plan)
+
+    def weights(self, arch: Architecture) -> dict[str, Tensor]:
+        """The path's part of the shared tensors, by the network's keys; ones and zeros for the affine BatchNorms."""
+        config, plan = self.space.config(arch), self.plan
+        weights = self._branch("first_conv", "first_conv", [plan.first_conv])
+        for i, (block, choice) in enumerate(zip(plan.blocks, config.blocks, strict=True)):
             official = f"features.{i}.{choice}"
             weights |= self._branch(f"{official}.branch_main", f"blocks.{i}.main", block.main(choice))
             weights |= self._branch(f"{official}.branch_proj", f"blocks.{i}.proj", block.proj(choice))
-        weights |= self._branch("conv_last", "conv_last", [structure.CONV_LAST])
-        return weights | {"classifier.weight": self._copy("classifier.0.weight")}
+        weights |= self._branch("conv_last", "conv_last", [plan.conv_last])
+        return weights | {"classifier.weight": self.state["classifier.0.weight"]}
+
+    def inputs(self, arch: Architecture) -> Inputs:
+        """Images as the official code cuts them: 256 pixels by OpenCV, the centre of 224, BGR, 0 to 255; small spaces
+        take the whole image."""
+        if self.space.name != "spos-shufflenet":
+            return Inputs.small(self.plan.side, 3)
+        plain = ((0.0,) * 3, (1 / 255,) * 3)
+        return Inputs(self.plan.side, *plain, resize=self.plan.side * 8 // 7, filter="opencv", order="BGR")
 
     def _branch(self, official: str, own: str, convs: Sequence[Conv]) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = {}
         for i, (weight, norm) in enumerate(_places(official, convs)):
-            statistics = {f"{own}.{i}.bn.{name}": self._copy(f"{norm}.{name}") for name in STATISTICS}
+            statistics = {f"{own}.{i}.bn.{name}": self.state[f"{norm}.{name}"] for name in STATISTICS}
             mean_C = statistics[f"{own}.{i}.bn.running_mean"]
-            weights |= {f"{own}.{i}.conv.weight": self._copy(weight), **statistics}
+            weights |= {f"{own}.{i}.conv.weight": self.state[weight], **statistics}
             weights |= {
                 f"{own}.{i}.bn.weight": torch.ones_like(mean_C),
                 f"{own}.{i}.bn.bias": torch.zeros_like(mean_C),
             }
         return weights
-
-    def _copy(self, key: str) -> Tensor:
-        return self.state[key].detach().clone()

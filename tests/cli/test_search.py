@@ -54,6 +54,52 @@ def test_start_from_a_file(folder: Path) -> None:
     assert [row["arch"] for row in history[:2]] == ["d d a a", "a b a a"]  # type: ignore[index]
 
 
+def test_an_earlier_run_is_reused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = [*TABLE, "--optimizer", "random", "--budget", "6"]
+    assert main([*search, "--out", "a"]) == 0
+    capsys.readouterr()
+    assert main([*search, "--seed", "1", "--reuse", "a", "--out", "b"]) == 0
+    out = capsys.readouterr().out
+    assert "6 evaluations of a" in out and "6 evaluated" in out
+    first, second = (result(run)["history"] for run in "ab")
+    assert len({row["arch"] for row in [*first, *second]}) == 12  # type: ignore[misc]
+    assert main(["replay", "b"]) == 0
+
+
+def test_a_family_of_caps(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = [*TABLE, "--optimizer", "local-search", "--budget", "4", "--max-flops", "70,30", "--out", "f"]
+    assert main(search) == 0
+    out = capsys.readouterr().out
+    for shown in ("max flops", "read once", "found under", "max-flops-30", "reports f/*/report.html"):
+        assert shown in out
+    held = json.loads((folder / "f" / "family.json").read_text())
+    assert [member["run"] for member in held["members"]] == ["max-flops-30", "max-flops-70"]
+    assert all(member["best"]["costs"]["flops"] <= member["cap"] for member in held["members"])
+    assert main([*search, "--resume"]) == 0
+    assert json.loads((folder / "f" / "family.json").read_text()) == held
+    assert main(["report", "f/max-flops-30"]) == main(["replay", "f/max-flops-70"]) == 0
+
+
+def test_a_family_is_resumed_by_what_is_printed(folder: Path) -> None:
+    search = [*FUNCTION[:-1], "12", "--optimizer", "local-search", "--max-flops", "30,50", "--out", "f"]
+    process = start(search, slow=0.05)
+    stop_after(process, folder / "f" / "max-flops-50", 8, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "max-flops-30 (1 of 2): best so far" in err, err
+    again = err.strip().splitlines()[-1].partition("go on with: collm-nas ")[2]
+    assert main(shlex.split(again)) == 0
+    assert main([*search[:-1], "whole"]) == 0
+    for run in ("max-flops-30", "max-flops-50"):
+        assert result(f"f/{run}")["history"] == result(f"whole/{run}")["history"]
+
+
+def test_the_standard_error_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "noisy.py").write_text("def score(arch):\n    return {'fitness': 1.5, 'error': 0.123}\n")
+    search = ["search", "--space", "space.yaml", "--evaluator", "noisy:score", "--optimizer", "random", "--budget", "2"]
+    assert main([*search, "--out", "r"]) == 0
+    assert "1.5 ± 0.12" in capsys.readouterr().out and result("r")["best"]["error"] == 0.123  # type: ignore[index]
+
+
 def test_report_and_replay_need_the_journal_alone(folder: Path) -> None:
     assert main([*TABLE, "--optimizer", "random", "--out", "r"]) == 0
     held = {name: (folder / "r" / name).read_bytes() for name in ("result.json", "report.html")}

@@ -24,8 +24,18 @@ from collm_nas.api import (
 )
 from collm_nas.spaces.base import CategoricalSpace
 
-NAMES = optimizers.names()
+NAMES = [
+    row
+    for name in optimizers.names()
+    for row in ([name, f"{name}:population=6"] if "population" in optimizers.options(name) else [name])
+]
+"""Every optimiser as it comes and, where it has a population, with one so small that it soon breeds from it."""
 SHOULD_BEAT_RANDOM = [name for name in NAMES if name != "random"]
+
+
+def create(row: str, problem: Problem) -> Optimizer:
+    name, _, small = row.partition(":")
+    return optimizers.create(name, problem, **({"population": 6} if small else {}))
 
 
 def grid(variables: int = 5, choices: int = 4) -> CategoricalSpace:
@@ -96,7 +106,7 @@ def search(
 def trace(name: str, seed: int) -> str:
     """What another process must say too."""
     problem = Problem(grid(), seed, 40)
-    return " ".join(problem.space.format(arch, "compact") for arch in search(optimizers.create(name, problem), problem))
+    return " ".join(problem.space.format(arch, "compact") for arch in search(create(name, problem), problem))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,7 +126,7 @@ def test_same_seed_same_proposals_here_and_in_another_process(name: str) -> None
 @pytest.mark.parametrize("batch", [1, 7])
 def test_batches_hold_at_most_n_new_points(name: str, batch: int) -> None:
     problem = Problem(grid(), 0, 60)
-    assert len(search(optimizers.create(name, problem), problem, batch=batch)) >= 60
+    assert len(search(create(name, problem), problem, batch=batch)) >= 60
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,7 +137,7 @@ def test_batches_hold_at_most_n_new_points(name: str, batch: int) -> None:
 def test_exhausts_a_small_space_exactly(name: str, make: object, start: int) -> None:
     space = make()  # type: ignore[operator]
     problem = Problem(space, 1, 1000)
-    found = search(optimizers.create(name, problem), problem, start=start)
+    found = search(create(name, problem), problem, start=start)
     assert sorted(arch.choices for arch in found) == sorted(arch.choices for arch in space.all())
 
 
@@ -136,7 +146,7 @@ def test_exhausts_a_small_space_exactly(name: str, make: object, start: int) -> 
 def test_over_cap_points_are_never_proposed_and_the_affordable_ones_exhausted(name: str, limit: float) -> None:
     space = grid(4, 4)
     problem = Problem(space, 2, 1000, Caps({"flops": limit}), flops)
-    found = search(optimizers.create(name, problem), problem)
+    found = search(create(name, problem), problem)
     assert set(found) == {arch for arch in space.all() if sum(arch.choices) <= limit}
 
 
@@ -146,7 +156,7 @@ def test_a_tight_cap_in_a_large_space(name: str) -> None:
     space = grid(24, 4)
     caps = Caps({"flops": 12.0})
     problem = Problem(space, 0, 30, caps, flops)
-    optimizer = optimizers.create(name, problem)
+    optimizer = create(name, problem)
     for _ in range(4):
         answer = optimizer.ask(5)
         archs = [candidate.arch for candidate in answer if candidate.arch is not None]
@@ -159,14 +169,14 @@ def test_infeasible_points_are_never_the_best(name: str) -> None:
     """With `--over-cap evaluate` a search that only meets over-cap points goes on, and does not climb on them."""
     space = grid(4, 3)
     problem = Problem(space, 3, 81, Caps({"flops": 1.0}, "evaluate"), flops)
-    assert set(search(optimizers.create(name, problem), problem)) == set(space.all())
+    assert set(search(create(name, problem), problem)) == set(space.all())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_refused_candidates_are_heard_but_surplus_ones_may_return(name: str) -> None:
     space = grid(2, 2)
     problem = Problem(space, 0, 10)
-    optimizer = optimizers.create(name, problem)
+    optimizer = create(name, problem)
     first = space.make((0, 0))
     optimizer.tell([Observation(Candidate(None, "model", "a9"), "invalid")])
     optimizer.tell([Observation(Candidate(first, "model"), "over-cap", feasible=False)])
@@ -186,7 +196,7 @@ def test_beats_random_on_an_additive_landscape(name: str) -> None:
         finals = []
         for seed in range(4):
             problem = Problem(space, seed, 100)
-            finals.append(max(map(additive, search(optimizers.create(which, problem), problem, batch=8))))
+            finals.append(max(map(additive, search(create(which, problem), problem, batch=8))))
         return sum(finals) / len(finals)
 
     assert mean_best(name) > mean_best("random")
@@ -202,6 +212,11 @@ def test_unknown_names_and_options_are_refused_in_one_sentence() -> None:
         ("aging-evolution", {"tournament": 50}),
         ("local-search", {"move": "up"}),
         ("digest-only", {"thompson": 2.0}),
+        ("spos-evolution", {"mutate": 0.8}),
+        ("spos-evolution", {"population": 1}),
+        ("ofa-evolution", {"population": 20.5}),
+        ("ofa-evolution", {"parents": 10}),
+        ("autoformer-evolution", {"s_prob": "often"}),
     ]:
         with pytest.raises(UserError, match=f"^{name}: "):
             optimizers.create(name, problem, **options)

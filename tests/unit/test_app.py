@@ -306,6 +306,15 @@ def test_open_search_ends_with_its_budget(name: str) -> None:
     assert result.best is not None and result.best["fitness"] == max(row["fitness"] for row in result.history)
 
 
+def test_open_search_keeps_standard_errors(tmp_path: Path) -> None:
+    loop = open_search(SPACE, optimizer="random", budget=2, out=tmp_path)
+    loop.tell(archs := loop.ask(2), [{"fitness": score(archs[0]), "error": 0.5}, score(archs[1])])
+    loop.close()
+    again = open_search(SPACE, optimizer="random", budget=2, out=tmp_path, resume=True)
+    assert [row.get("error") for row in again.result().history] == [0.5, None]
+    again.close()
+
+
 def test_open_search_exhausts_the_space() -> None:
     loop = open_search(SPACE, optimizer="random", budget=100)
     drive(loop, Random(2))

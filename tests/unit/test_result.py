@@ -99,6 +99,13 @@ def test_all_of_it() -> None:
     assert json.loads(dumps(result)) == result
 
 
+def test_the_standard_error_is_there_where_it_is_known() -> None:
+    known = {**evaluation(1, "a", 1.1), "error": 0.25}
+    result = derive([HEADER, candidate("a"), known, candidate("b"), evaluation(2, "b", 1.0), END])
+    assert result["best"]["error"] == 0.25 and [row.get("error") for row in result["history"]] == [0.25, None]
+    assert "error" not in derive([*EVENTS, END])["best"], "older journals do not have it"
+
+
 def test_interrupted_has_no_report() -> None:
     result = derive(EVENTS)
     assert result["ended"] == "interrupted" and result["best"]["report"] == {}

@@ -162,6 +162,31 @@ def test_a_fitness_that_is_no_number_stops_with_its_culprit(bad: float) -> None:
         search("random", problem=problem(3), start_from=[a("213")], evaluator=Broken())
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0])
+def test_a_standard_error_that_is_none_stops_with_its_culprit(bad: float) -> None:
+    class Broken(function.FunctionEvaluator):
+        def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
+            return [Evaluation(1.0, error=bad) for _ in archs]
+
+    with pytest.raises(UserError, match=r"standard error of '2 1 3' is (nan|inf|-1.0)"):
+        search("random", problem=problem(3), start_from=[a("213")], evaluator=Broken(SPACE, score, "broken"))
+
+
+def test_the_standard_error_is_recorded_and_resumed(tmp_path: Path) -> None:
+    def noisy(arch: Architecture) -> Evaluation:
+        return Evaluation(score(arch), error=None if arch.choices[2] else 0.125)
+
+    given = {"problem": problem(12), "evaluator": function.create(SPACE, noisy, "score")}
+    whole, journal = search("random", Journal(tmp_path / "j"), **given)
+    journal.close()
+    assert {row.get("error") for row in whole["history"]} == {None, 0.125}
+    lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
+    (tmp_path / "k").write_bytes(b"".join(lines[:-4]))
+    again, journal = search("random", Journal(tmp_path / "k"), **given)
+    journal.close()
+    assert again["history"] == whole["history"]
+
+
 def test_time_is_up() -> None:
     result, _ = search("random", problem=problem(36), max_seconds=0.0)
     assert result["ended"] == "max-hours" and result["counts"]["evaluated"] == 0

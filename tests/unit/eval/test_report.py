@@ -115,6 +115,16 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
         assert not {"src", "href", "srcset", "onload", "onclick"} & attributes.keys()
 
 
+def test_the_standard_error_is_shown_where_it_is_known() -> None:
+    result, events = run()
+    assert "standard error" not in render(result, events)
+    result["best"]["error"] = result["history"][2]["error"] = 0.3456
+    page = Page(render(result, events))
+    assert "fitness (valid), standard error 0.35" in page.text
+    assert sum(tag == "th" for tag, _ in page.tags) - sum(tag == "th" for tag, _ in Page(render(*run())).tags) == 1
+    assert "0.35" in page.text.partition("The best")[2]
+
+
 def test_what_a_reader_looks_for_is_there() -> None:
     page = Page(render(*run()))
     for words in ("y q", "93.25", "test (read once)", "120 M", "unseen", "1 min 02 s", "mind the gap", "ab" * 32):

@@ -26,7 +26,15 @@ def test_numbers_dicts_and_evaluations():
     assert (one.fitness, one.costs) == (0.5, {"flops": 3.0})
     assert type(one.fitness) is float
     (one,) = function.create(SPACE, lambda a: Evaluation(1.0, {"params": 2}, seconds=7.0)).evaluate(ARCHS[:1])
-    assert (one.fitness, one.costs, one.seconds) == (1.0, {"params": 2.0}, 7.0)
+    assert (one.fitness, one.costs, one.seconds, one.error) == (1.0, {"params": 2.0}, 7.0, None)
+
+
+def test_the_standard_error_is_kept():
+    (one,) = function.create(SPACE, lambda a: Evaluation(1.0, error=0.5)).evaluate(ARCHS[:1])
+    (two,) = function.create(SPACE, lambda a: {"fitness": 1.0, "error": np.float64(0.25)}).evaluate(ARCHS[:1])
+    assert (one.error, two.error) == (0.5, 0.25)
+    with pytest.raises(UserError, match="nan' as standard error for 'p'"):
+        function.create(SPACE, lambda a: Evaluation(1.0, error=math.nan)).evaluate(ARCHS)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,16 @@ from torch import nn
 
 from collm_nas import spaces
 from collm_nas.api import UserError
-from collm_nas.spaces._ofa_mbv3_costs import LARGEST, OFAConfig, blocks, channels, flops, params, tutorial_flops
-from collm_nas.supernets.ofa_mbv3 import OFANetwork, create, expected_keys, rename, smaller_kernel
+from collm_nas.spaces._ofa_mbv3_costs import PLANS, OFAConfig, blocks, flops, params, tutorial_flops
+from collm_nas.supernets.base import filled
+from collm_nas.supernets.ofa_mbv3 import create, expected_keys, rename, smaller_kernel, structure
 from tests.unit.supernets.fill import digest, double, draw, fill, images
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = json.loads((FOLDER / "ofa_mbv3.json").read_text(encoding="utf-8"))
 KEYS = json.loads((FOLDER / "ofa_mbv3_keys.json").read_text(encoding="utf-8"))
+PLAN, WIDE = PLANS["ofa-mbv3"], PLANS["ofa-mbv3-w1.2"]
+LARGEST = PLAN.largest
 SMALLEST = OFAConfig(128, (2,) * 5, (3,) * 20, (3,) * 20)
 
 
@@ -55,14 +58,8 @@ def config_of(case):
     return OFAConfig(arch["r"][0], tuple(arch["d"]), tuple(arch["ks"]), tuple(arch["e"]))
 
 
-def sample(seed):
-    rng = random.Random(seed)
-    return OFAConfig(
-        rng.choice(range(128, 225, 4)),
-        tuple(rng.choices((2, 3, 4), k=5)),
-        tuple(rng.choices((3, 5, 7), k=20)),
-        tuple(rng.choices((3, 4, 6), k=20)),
-    )
+def subnet(supernet, config):
+    return filled(structure(config, supernet.plan), supernet.slices(config))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +73,7 @@ def supernet(state):
 
 
 def test_keys_are_the_official_ones_in_order(state):
-    assert list(expected_keys().items()) == [(key, tuple(shape)) for key, (shape, _) in KEYS.items()]
+    assert list(expected_keys(PLAN).items()) == [(key, tuple(shape)) for key, (shape, _) in KEYS.items()]
     assert len(KEYS) == 475
     assert sum(value.numel() for value in state.values()) == 7_720_768
     assert sum(key.endswith("num_batches_tracked") for key in KEYS) == 64
@@ -87,7 +84,7 @@ def test_keys_are_the_official_ones_in_order(state):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_subnets_give_the_official_logits(supernet, state, case, dtype):
     exact = dtype == torch.float64
-    network = (made(double(state)) if exact else supernet).subnet(config_of(case))
+    network = subnet(made(double(state)) if exact else supernet, config_of(case))
     want = case["expect_float64" if exact else "expect"]
     assert not network.training
     with torch.no_grad():
@@ -105,23 +102,24 @@ def test_subnets_give_the_official_logits(supernet, state, case, dtype):
 
 
 def test_costs_are_the_official_ones(supernet):
-    assert (params(LARGEST), flops(LARGEST)) == (7_664_760, 566_170_656)
-    assert (params(SMALLEST), flops(SMALLEST)) == (3_410_792, 41_476_224)
+    assert (params(LARGEST, PLAN), flops(LARGEST, PLAN)) == (7_664_760, 566_170_656)
+    assert (params(SMALLEST, PLAN), flops(SMALLEST, PLAN)) == (3_410_792, 41_476_224)
     for case in GOLDEN["cases"]:
         config = config_of(case)
-        assert (params(config), flops(config)) == (case["params"], case["flops"])
-        assert sum(p.numel() for p in supernet.subnet(config).parameters()) == case["params"]
+        assert (params(config, PLAN), flops(config, PLAN)) == (case["params"], case["flops"])
+        assert sum(p.numel() for p in subnet(supernet, config).parameters()) == case["params"]
 
 
-@pytest.mark.parametrize("width", [1.0, 1.2])
+@pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("seed", range(4))
-def test_costs_are_those_of_the_module(width, seed):
-    config = sample(seed)
+def test_costs_are_those_of_the_module(name, seed):
+    space = spaces.load(name)
+    config = space.config(space.sample(random.Random(seed)))
+    network = structure(config, space.plan).eval()
     with torch.device("meta"):
-        network = OFANetwork(config, width).eval()
-        counted = multiply_adds(network, torch.zeros(1, 3, config.resolution, config.resolution))
-    assert flops(config, width) == counted
-    assert params(config, width) == sum(p.numel() for p in network.parameters())
+        counted = multiply_adds(network, torch.zeros(1, space.plan.inputs, config.resolution, config.resolution))
+    assert flops(config, space.plan) == counted
+    assert params(config, space.plan) == sum(p.numel() for p in network.parameters())
 
 
 def multiply_adds(network, images_NCHW):
@@ -142,16 +140,16 @@ def multiply_adds(network, images_NCHW):
 def test_costs_of_the_printed_architectures(name):
     config, (table, wide, plain, weights) = printed(name), PRINTED[name][4:]
     assert round(tutorial_flops(config) / 1e6, 1) == table
-    assert round(flops(config, 1.2) / 1e6, 1) == wide
-    assert round(flops(config) / 1e6, 1) == plain
-    assert round(params(config, 1.2) / 1e6, 2) == weights
+    assert round(flops(config, WIDE) / 1e6, 1) == wide
+    assert round(flops(config, PLAN) / 1e6, 1) == plain
+    assert round(params(config, WIDE) / 1e6, 2) == weights
 
 
 def test_squeeze_widths_follow_the_active_middle_width():
     """72 // 4 rounds to 24, for 16 would be less than nine tenths of 18."""
     found = {}
     for expand in (3, 4, 6):
-        for block in blocks(OFAConfig(224, (4,) * 5, (7,) * 20, (expand,) * 20), channels(1.0)):
+        for block in blocks(OFAConfig(224, (4,) * 5, (7,) * 20, (expand,) * 20), PLAN):
             found |= {block.mid: block.squeeze} if block.squeeze else {}
     assert found == {
         **{72: 24, 96: 24, 120: 32, 144: 40, 160: 40, 240: 64, 320: 80, 336: 88},
@@ -164,18 +162,19 @@ def test_squeeze_widths_follow_the_active_middle_width():
 
 def test_a_smaller_kernel_is_the_centre_times_the_matrix():
     weight, to5, to3 = draw((2, 1, 7, 7), 1), draw((25, 25), 2), draw((9, 9), 3)
+    steps = [(5, to5), (3, to3)]
     for channel in range(2):
         five = to5 @ torch.stack([weight[channel, 0, 1 + i // 5, 1 + i % 5] for i in range(25)])
         three = to3 @ torch.stack([five[5 * (1 + i // 3) + 1 + i % 3] for i in range(9)])
-        torch.testing.assert_close(smaller_kernel(weight, 5, to5, to3)[channel].flatten(), five)
-        torch.testing.assert_close(smaller_kernel(weight, 3, to5, to3)[channel].flatten(), three)
-    assert smaller_kernel(weight, 7, to5, to3) is weight
+        torch.testing.assert_close(smaller_kernel(weight, 5, steps)[channel].flatten(), five)
+        torch.testing.assert_close(smaller_kernel(weight, 3, steps)[channel].flatten(), three)
+    assert smaller_kernel(weight, 7, steps) is weight
 
 
 def test_slices_are_the_first_of_each_dimension(supernet, state):
     kernels, expands = [7] * 20, [6] * 20
     kernels[5], expands[5] = 5, 4  # the second block of stage 2: middle 160 of 240, squeeze 40 of 64
-    network = supernet.subnet(OFAConfig(224, (3, 4, 4, 4, 4), tuple(kernels), tuple(expands)))
+    network = subnet(supernet, OFAConfig(224, (3, 4, 4, 4, 4), tuple(kernels), tuple(expands)))
     block, official = network.blocks[5], "blocks.6.conv."  # stage 1 is one block short
     assert torch.equal(block.expand.conv.weight, state[official + "inverted_bottleneck.conv.conv.weight"][:160])
     assert torch.equal(block.expand.bn.running_var, state[official + "inverted_bottleneck.bn.bn.running_var"][:160])
@@ -186,7 +185,7 @@ def test_slices_are_the_first_of_each_dimension(supernet, state):
 
 
 def test_subnets_own_their_weights(supernet, state):
-    network = supernet.subnet(LARGEST)
+    network = subnet(supernet, LARGEST)
     with torch.no_grad():
         for value in [*network.parameters(), *network.buffers()]:
             value.fill_(1)
@@ -195,18 +194,18 @@ def test_subnets_own_their_weights(supernet, state):
 
 def test_slots_out_of_use_do_not_matter(supernet):
     shallow = OFAConfig(128, (2,) * 5, ((3,) * 2 + (0,) * 2) * 5, ((3,) * 2 + (6,) * 2) * 5)
-    own, want = supernet.subnet(shallow).state_dict(), supernet.subnet(SMALLEST).state_dict()
+    own, want = subnet(supernet, shallow).state_dict(), subnet(supernet, SMALLEST).state_dict()
     assert all(torch.equal(own[key], want[key]) for key in want)
-    assert (flops(shallow), params(shallow)) == (flops(SMALLEST), params(SMALLEST))
+    assert (flops(shallow, PLAN), params(shallow, PLAN)) == (flops(SMALLEST, PLAN), params(SMALLEST, PLAN))
 
 
 def test_width_1_2():
-    state = {key: torch.zeros(shape) for key, shape in expected_keys(1.2).items()}
+    state = {key: torch.zeros(shape) for key, shape in expected_keys(WIDE).items()}
     assert state["first_conv.conv.weight"].shape == (24, 3, 3, 3)
     assert state["blocks.13.conv.inverted_bottleneck.conv.conv.weight"].shape == (6 * 96, 96, 1, 1)
     assert state["classifier.linear.weight"].shape == (1000, 1536)
-    network = made(state, "ofa-mbv3-w1.2").subnet(printed("T"))
-    assert sum(p.numel() for p in network.parameters()) == params(printed("T"), 1.2)
+    network = subnet(made(state, "ofa-mbv3-w1.2"), printed("T"))
+    assert sum(p.numel() for p in network.parameters()) == params(printed("T"), WIDE)
 
 
 # --- the checkpoint ---------------------------------------------------------------------------------------------------
@@ -221,11 +220,11 @@ def test_the_released_spelling_is_read(state):
 
 def test_other_checkpoints_are_refused(state):
     key = "blocks.20.conv.depth_conv.conv.7to5_matrix"
-    with pytest.raises(UserError, match=rf"width 1.0.*{key}.*missing"):
+    with pytest.raises(UserError, match=rf"ofa-mbv3.*{key}.*missing"):
         made({k: value for k, value in state.items() if k != key})
     with pytest.raises(UserError, match=r"'blocks.21.conv.x' is unexpected"):
         made({**state, "blocks.21.conv.x": torch.zeros(1)})
-    with pytest.raises(UserError, match=r"width 1.2.*first_conv.*\(16, 3, 3, 3\), expected \(24, 3, 3, 3\)"):
+    with pytest.raises(UserError, match=r"ofa-mbv3-w1.2.*first_conv.*\(16, 3, 3, 3\), expected \(24, 3, 3, 3\)"):
         made(state, "ofa-mbv3-w1.2")
 
 
@@ -243,7 +242,7 @@ def test_other_checkpoints_are_refused(state):
 def test_illegal_configs_are_refused(changed, culprit):
     legal = {"resolution": 224, "depths": (4,) * 5, "kernels": (7,) * 20, "expands": (6,) * 20}
     with pytest.raises(UserError, match=culprit):
-        OFAConfig(**{**legal, **changed})
+        blocks(OFAConfig(**{**legal, **changed}), PLAN)
 
 
 def test_the_costs_load_without_torch():

@@ -11,7 +11,7 @@ from torch import nn
 
 from collm_nas import spaces
 from collm_nas.api import UserError
-from collm_nas.spaces._spos_shufflenet_costs import SPOSConfig
+from collm_nas.spaces._spos_shufflenet_costs import PLANS
 from collm_nas.supernets.recalibration import recalibrate
 from collm_nas.supernets.spos_shufflenet import create, expected_keys
 from tests.unit.supernets.fill import double, draw, fill, images
@@ -112,14 +112,14 @@ def norms(network):
 
 @pytest.fixture(scope="module")
 def supernet():
-    return create(spaces.load("spos-shufflenet"), double(fill(expected_keys(), GOLDEN["fill"])))
+    return create(spaces.load("spos-shufflenet"), double(fill(expected_keys(PLANS["spos-shufflenet"]), GOLDEN["fill"])))
 
 
 @pytest.mark.parametrize("protocol", ["ofa", "spos"])
 def test_spos_subnet_equals_the_statistics_that_its_layers_meet(supernet, protocol):
     """One batch of two images: with every layer's input taken down, its statistics and its output are checked."""
-    network = supernet.subnet(SPOSConfig(tuple(GOLDEN["cases"][0]["arch"])))
-    reference = supernet.subnet(SPOSConfig(tuple(GOLDEN["cases"][0]["arch"])))
+    network = supernet.extract(supernet.space.make(GOLDEN["cases"][0]["arch"]))
+    reference = supernet.extract(supernet.space.make(GOLDEN["cases"][0]["arch"]))
     wanted = []
 
     def normalise(layer, args, _out):

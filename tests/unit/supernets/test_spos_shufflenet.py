@@ -13,20 +13,25 @@ from torch import nn
 
 from collm_nas import spaces
 from collm_nas.api import UserError
-from collm_nas.spaces._spos_shufflenet_costs import COSTS, SPOSConfig, flops, params
+from collm_nas.spaces._spos_shufflenet_costs import PLANS, SPOSConfig, costs, flops, params
 from collm_nas.supernets import checkpoint
-from collm_nas.supernets.spos_shufflenet import create, expected_keys, rename
+from collm_nas.supernets.spos_shufflenet import SPOSNetwork, create, expected_keys, rename
 from tests.unit.supernets.fill import digest, double, fill, images
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = json.loads((FOLDER / "spos.json").read_text(encoding="utf-8"))
 KEYS = json.loads((FOLDER / "spos_keys.json").read_text(encoding="utf-8"))
+PLAN = PLANS["spos-shufflenet"]
 PUBLISHED = SPOSConfig((2, 1, 0, 1, 2, 0, 2, 0, 2, 0, 2, 3, 0, 0, 0, 0, 3, 2, 3, 3))
 MIXED = SPOSConfig((3, 2, 1, 0, 1, 3, 3, 2, 0, 1, 2, 3, 3, 1, 0, 2, 1, 0, 3, 1))
 
 
 def made(state):
     return create(spaces.load("spos-shufflenet"), state)
+
+
+def subnet(supernet, config):
+    return supernet.extract(supernet.space.make(config.blocks))
 
 
 def config_of(case):
@@ -53,7 +58,7 @@ def exact_supernet(state):
 
 
 def test_keys_are_the_official_ones_in_order(state):
-    assert list(expected_keys().items()) == [(key, tuple(shape)) for key, (shape, _) in KEYS.items()]
+    assert list(expected_keys(PLAN).items()) == [(key, tuple(shape)) for key, (shape, _) in KEYS.items()]
     assert len(KEYS) == 1337
     assert sum(value.numel() for value in state.values()) == 8_489_982
     assert digest(state) == GOLDEN["fill_sha256"]
@@ -63,7 +68,7 @@ def test_keys_are_the_official_ones_in_order(state):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_subnets_give_the_official_logits(supernet, exact_supernet, case, dtype):
     exact = dtype == torch.float64
-    network = (exact_supernet if exact else supernet).subnet(config_of(case))
+    network = subnet(exact_supernet if exact else supernet, config_of(case))
     want = case["expect_float64" if exact else "expect"]
     assert not network.training
     with torch.no_grad():
@@ -80,26 +85,36 @@ def test_subnets_give_the_official_logits(supernet, exact_supernet, case, dtype)
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=path_of)
 def test_costs_are_the_official_ones(supernet, case):
     config = config_of(case)
-    assert (flops(config), params(config)) == (case["flops"], case["params"])
-    weights = [p.numel() for p in supernet.subnet(config).parameters() if p.ndim > 1]
+    assert (flops(config, PLAN), params(config, PLAN)) == (case["flops"], case["params"])
+    weights = [p.numel() for p in subnet(supernet, config).parameters() if p.ndim > 1]
     assert sum(weights) == case["params_without_bn_affine"]
 
 
 def test_published_figures():
-    assert (flops(PUBLISHED), params(PUBLISHED)) == (322_918_720, 3_558_464)
-    assert flops(SPOSConfig((0,) * 20)) == 295_842_496
-    assert flops(SPOSConfig((3,) * 20)) == 358_825_920
+    assert (flops(PUBLISHED, PLAN), params(PUBLISHED, PLAN)) == (322_918_720, 3_558_464)
+    assert flops(SPOSConfig((0,) * 20), PLAN) == 295_842_496
+    assert flops(SPOSConfig((3,) * 20), PLAN) == 358_825_920
+
+
+def test_the_architecture_printed_in_the_collm_nas_paper():
+    """Its Table 2 gives 325 M FLOPs and 3.7 M parameters: the retrained net's, whose BatchNorms are affine."""
+    space = spaces.load("spos-shufflenet")
+    blocks = (0, 0, 3, 3, 3, 2, 1, 3, 3, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3, 3)
+    arch = space.parse(blocks)
+    assert arch == space.parse(list(blocks)) == space.parse(str(blocks)) == space.parse(space.format(arch))
+    assert space.format(arch) == str(blocks)
+    assert space.cost(arch) == {"flops": 324_957_120, "params": 3_747_728}
 
 
 @pytest.mark.parametrize("config", [MIXED, *(SPOSConfig((c,) * 20) for c in range(4))], ids=str)
 def test_params_are_those_of_the_module(supernet, config):
-    network = supernet.subnet(config)
+    network = subnet(supernet, config)
     assert all(p.requires_grad for p in network.parameters())
-    assert sum(p.numel() for p in network.parameters()) == params(config)
+    assert sum(p.numel() for p in network.parameters()) == params(config, PLAN)
 
 
 def test_flops_are_those_that_the_module_does(supernet):
-    network, counted = supernet.subnet(MIXED), []
+    network, counted = subnet(supernet, MIXED), []
 
     def count(layer, _args, out):
         counted.append(layer.weight[0].numel() * out[0].numel())
@@ -109,18 +124,18 @@ def test_flops_are_those_that_the_module_does(supernet):
             layer.register_forward_hook(count)
     with torch.no_grad():
         network(images(224)[:1])
-    assert sum(counted) == flops(MIXED)
+    assert sum(counted) == flops(MIXED, PLAN)
 
 
 def test_cost_tables_sum_to_the_costs():
     for name, cost in (("flops", flops), ("params", params)):
-        table = COSTS[name]
-        assert table["base"] + sum(table["table"][i][c] for i, c in enumerate(MIXED.blocks)) == cost(MIXED)
+        table = costs(PLAN)[name]
+        assert table["base"] + sum(table["table"][i][c] for i, c in enumerate(MIXED.blocks)) == cost(MIXED, PLAN)
 
 
 def test_a_subnet_shares_no_memory_and_draws_no_random_numbers(state):
     supernet, before = made(state), torch.get_rng_state()
-    network = supernet.subnet(PUBLISHED)
+    network = subnet(supernet, PUBLISHED)
     assert torch.equal(torch.get_rng_state(), before)
     kept = state["first_conv.0.weight"].clone()
     with torch.no_grad():
@@ -132,12 +147,12 @@ def test_a_subnet_shares_no_memory_and_draws_no_random_numbers(state):
 def test_extract_takes_architectures_of_the_space(state, supernet):
     space = spaces.load("spos-shufflenet")
     network = create(space, state).extract(space.make(MIXED.blocks))
-    wanted = supernet.subnet(MIXED).state_dict()
+    wanted = subnet(supernet, MIXED).state_dict()
     assert all(torch.equal(value, wanted[key]) for key, value in network.state_dict().items())
 
 
 def test_batchnorms_are_affine_and_neutral(supernet):
-    norms = [m for m in supernet.subnet(PUBLISHED).modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in subnet(supernet, PUBLISHED).modules() if isinstance(m, nn.BatchNorm2d)]
     assert all((m.weight == 1).all() and (m.bias == 0).all() for m in norms)
     assert {(m.eps, m.momentum) for m in norms} == {(1e-5, 0.1)}
 
@@ -154,7 +169,7 @@ def test_every_official_spelling_is_read(state, tmp_path):
 
 def test_other_checkpoints_are_refused(state):
     key = "features.0.3.branch_proj.3.running_var"
-    with pytest.raises(UserError, match=f"SPOS.*{key}.*missing"):
+    with pytest.raises(UserError, match=f"spos-shufflenet.*{key}.*missing"):
         made({name: value for name, value in state.items() if name != key})
     with pytest.raises(UserError, match=r"first_conv.1.weight.*unexpected"):
         made(state | {"first_conv.1.weight": torch.ones(16)})
@@ -164,14 +179,14 @@ def test_other_checkpoints_are_refused(state):
 
 def test_illegal_paths_are_refused():
     with pytest.raises(UserError, match="20 blocks, but got 19"):
-        SPOSConfig((0,) * 19)
+        SPOSNetwork(SPOSConfig((0,) * 19), PLAN)
     with pytest.raises(UserError, match=r"block 3 .* 0, 1, 2, 3, but is 4"):
         SPOSConfig((0, 0, 0, 4, *(0,) * 16))
 
 
 def test_images_of_another_size_are_refused(supernet):
     with pytest.raises(UserError, match=r"\(N, 3, 224, 224\).*\(1, 3, 256, 256\)"):
-        supernet.subnet(PUBLISHED)(torch.zeros(1, 3, 256, 256))
+        subnet(supernet, PUBLISHED)(torch.zeros(1, 3, 256, 256))
 
 
 def test_costs_load_without_torch():

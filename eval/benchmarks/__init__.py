@@ -1,0 +1,1 @@
+"""Speed and throughput, measured on the machine at hand: figures are ratios taken in one run, never tests."""
