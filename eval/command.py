@@ -17,9 +17,7 @@ COSTS = ("flops", "params", "latency")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
     what = parser.add_argument_group("problem")
-    problems = (
-        "digits-cells, landscapes (for claims), validation (others, to choose by), table or supernet"
-    )
+    problems = "digits-cells, landscapes (for claims), validation (others, to choose by), table or supernet"
     what.add_argument("--problem", default="digits-cells", metavar="P", help=problems)
     what.add_argument("--space", default="", metavar="S", help="space of --problem table: a name or a YAML file")
     what.add_argument("--table", default="", metavar="F", help="CSV or Parquet of --problem table")

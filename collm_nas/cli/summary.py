@@ -35,18 +35,20 @@ def show(result: Result) -> None:
 
 
 def show_family(family: Family) -> None:
-    """Print one line a cap: the best within it, wherever it was found."""
+    """Print the best within each cap, wherever it was found: a table, then the architectures, which may be long."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in (f"max {family.cost}", "fitness", "read once", family.cost, "evaluated", "found under", "best"):
+    for name in ("", "fitness", "read once", family.cost, "evaluated", "found under"):
         table.add_column(name, overflow="fold")
     for member in family.data["members"]:
         table.add_row(*(Text(cell) for cell in _member(family.cost, member)))
     console = Console(highlight=False, soft_wrap=False)
     console.print(table)
+    for member in family.data["members"]:
+        console.print(Text(f"{member['run']}: {member['best']['arch'] if member['best'] else 'none within the cap'}"))
     if family.path is not None:
         console.print(Text(f"reports {family.path / '*' / 'report.html'}"))
 
@@ -54,10 +56,10 @@ def show_family(family: Family) -> None:
 def _member(cost: str, member: Mapping[str, Any]) -> tuple[str, ...]:
     best, evaluated = member["best"], str(member["evaluated"])
     if best is None:
-        return (f"{member['cap']:,.6g}", "–", "–", "–", evaluated, "–", "none within the cap")
+        return (member["run"], "–", "–", "–", evaluated, "–")
     report = ", ".join(f"{name} {value:.6g}" for name, value in best["report"].items()) or "–"
     spent = f"{best['costs'][cost]:,.6g}" if cost in best["costs"] else "–"
-    return (f"{member['cap']:,.6g}", _fitness(best), report, spent, evaluated, member["found"], best["arch"])
+    return (member["run"], _fitness(best), report, spent, evaluated, member["found"])
 
 
 def rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:

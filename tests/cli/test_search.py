@@ -70,7 +70,7 @@ def test_a_family_of_caps(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     search = [*TABLE, "--optimizer", "local-search", "--budget", "4", "--max-flops", "70,30", "--out", "f"]
     assert main(search) == 0
     out = capsys.readouterr().out
-    for shown in ("max flops", "read once", "found under", "max-flops-30", "reports f/*/report.html"):
+    for shown in ("evaluated", "read once", "found under", "max-flops-30", "reports f/*/report.html"):
         assert shown in out
     held = json.loads((folder / "f" / "family.json").read_text())
     assert [member["run"] for member in held["members"]] == ["max-flops-30", "max-flops-70"]
