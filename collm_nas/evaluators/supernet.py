@@ -50,7 +50,8 @@ class SupernetEvaluator:
         self.race, self.latency = race, latency
         self._scorer = Scorer(on_device(supernet, self.device), data, protocols.named(protocol), self.device)
         self._origin = dict(origin or {})
-        self._best = -math.inf
+        self.bounded = race
+        """Whether `evaluate` is told the best fitness so far."""
         self._latencies: dict[Architecture, float] = {}
         if not len(data.valid):
             raise UserError(f"{data.name}: no image is held out to score on; give --valid a share or a number")
@@ -91,14 +92,13 @@ class SupernetEvaluator:
         """`score` of a stand-alone network with weights of its own; it may be changed by folding."""
         return self._scorer.score_network(network.to(self.device), self.inputs(arch), split)
 
-    def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
-        """One evaluation an architecture, in order; float32 on the device."""
-        return [self._evaluate(arch) for arch in archs]
+    def evaluate(self, archs: Sequence[Architecture], best: float | None = None) -> list[Evaluation]:
+        """One evaluation an architecture, in order; float32 on the device. In a race, against `best`."""
+        return [self._evaluate(arch, best if self.race else None) for arch in archs]
 
-    def _evaluate(self, arch: Architecture) -> Evaluation:
+    def _evaluate(self, arch: Architecture, best: float | None) -> Evaluation:
         began = time.monotonic()
-        score = self._scorer.score(arch, best=self._best if self.race else -math.inf)
-        self._best = max(self._best, score.accuracy)
+        score = self._scorer.score(arch, best=-math.inf if best is None else best)
         return Evaluation(
             score.accuracy, self.costs(arch), time.monotonic() - began, f"supernet, {score.images} images", score.error
         )

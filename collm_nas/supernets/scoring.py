@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,10 @@ class Scorer:
         if self.data.test is not None:
             self.splits["test"] = self.data.test
         require_classes(self.supernet, self.data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without decoded images, which whoever gets a copy decodes again."""
+        return {**self.__dict__, "_kept": {}}
 
     def network(self, arch: Architecture) -> nn.Module:
         """The stand-alone network that is scored: inherited weights, statistics measured by the protocol."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from collm_nas.api import UserError
+from collm_nas.evaluators import supernet
 from collm_nas.supernets import session, tensorboard
 from eval import bench, problems
 from eval.rows import parse_row
@@ -49,3 +53,16 @@ def test_tensorboard_gets_every_epoch(tmp_path: Path) -> None:
         log({"epoch": epoch, "loss": 1 / epoch, "rate": 0.1})
     [file] = (tmp_path / tensorboard.FOLDER).iterdir()
     assert file.stat().st_size > 200
+
+def test_a_race_is_run_against_the_best_so_far(trained: Path) -> None:
+    evaluator = supernet.load(None, trained, race=True)
+    arch = evaluator.space.sample(random.Random(0))
+    [whole], [told], [cut] = (evaluator.evaluate([arch], best) for best in (None, 0.0, 100.0))
+    assert whole == replace(told, seconds=whole.seconds), "nothing to be beaten by"
+    assert cut.source == "supernet, 250 images" and whole.source == "supernet, 1000 images"
+    assert cut.error > whole.error
+    slow = supernet.load(None, trained)
+    assert not slow.bounded and evaluator.bounded
+    copied = pickle.loads(pickle.dumps(evaluator))
+    assert copied.evaluate([arch])[0].fitness == whole.fitness
+    assert len(pickle.dumps(evaluator)) < 2_000_000, "decoded images stay at home"
