@@ -54,6 +54,7 @@ def test_tensorboard_gets_every_epoch(tmp_path: Path) -> None:
     [file] = (tmp_path / tensorboard.FOLDER).iterdir()
     assert file.stat().st_size > 200
 
+
 def test_a_race_is_run_against_the_best_so_far(trained: Path) -> None:
     evaluator = supernet.load(None, trained, race=True)
     arch = evaluator.space.sample(random.Random(0))
