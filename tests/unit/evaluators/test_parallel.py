@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from collm_nas import open_search, search
 from collm_nas.api import Architecture, Evaluation, UserError
@@ -28,6 +29,13 @@ __all__ = ["folder"]
 
 ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra ray)")
 ARCHS = list(SPACE.all())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cluster_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Clusters of two test processes on one machine took each other's ports."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        yield
 
 
 # --- without a cluster ------------------------------------------------------------------------------------------------
