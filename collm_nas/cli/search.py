@@ -245,21 +245,12 @@ def _table(space: Any, table: str, args: argparse.Namespace) -> Any:
 
 
 def _function(space: Any, text: str) -> Any:
-    """The object that `MODULE:OBJECT` names; modules of the current directory are found too, after installed ones."""
-    import importlib
-
+    """The object that `MODULE:OBJECT` names, as an evaluator."""
+    from collm_nas import named
     from collm_nas.evaluators import function
 
     module, colon, name = text.partition(":")
     if not (module and colon and name):
         raise UserError(f"--evaluator {text!r} must be MODULE:OBJECT, e.g. my_code:score")
-    sys.path.append(str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"--evaluator {text!r}: there is no module {error.name!r}; run where it can be imported"
-        ) from None
-    except AttributeError:
-        raise UserError(f"--evaluator {text!r}: module {module!r} has no {name!r}; name one of its functions") from None
+    found = named.load("--evaluator", text)
     return found if hasattr(found, "evaluate") else function.create(space, found, text)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from collm_nas import named
 from collm_nas.api import UserError
 from collm_nas.supernets import checkpoint
 from collm_nas.supernets.base import Supernet
@@ -30,16 +28,7 @@ def load(text: str) -> Supernet:
 
     Raises UserError where it is not there, or is no supernet.
     """
-    module, _, name = text.partition(":")
-    sys.path.append(str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"--supernet {text!r}: there is no module {error.name!r}; run where it can be imported"
-        ) from None
-    except AttributeError:
-        raise UserError(f"--supernet {text!r}: module {module!r} has no {name!r}; name one of its objects") from None
+    found = named.load("--supernet", text)
     if not hasattr(found, "weights") or isinstance(found, type):
         if not callable(found):
             raise UserError(f"--supernet {text!r} is a {type(found).__name__}, but must be a supernet, or return one")

@@ -14,7 +14,7 @@ FORBIDDEN = [
     re.compile(pattern)
     for pattern in (
         "pypi" + r"\.org",
-        "files" + r"\.pythonhosted",
+        "files" + r"\.python" + "hosted",
         "--find" + "-links",
         "--extra" + "-index-url",
         r"(?<![\w./-])/(work|home|root)" + r"/\w+",
