@@ -11,7 +11,7 @@ from collm_nas.api import UserError
 
 
 def load(option: str, text: str) -> Any:
-    """The object; modules of the current directory are found too, after installed ones. UserError where it is missing."""
+    """The object; modules of the current directory are found too, after installed ones. UserError where it is none."""
     module, _, name = text.partition(":")
     sys.path.append(str(Path.cwd()))
     try:

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,16 +109,31 @@ def _cell(value: Any) -> Any:
 
 
 def agreement(scored: list[dict[str, Any]], alone: list[dict[str, Any]], split: str) -> str:
-    """Kendall's tau between inherited and stand-alone accuracy on the networks that have both, with its interval."""
+    """How inherited and stand-alone accuracy agree on the networks that have both."""
+    inherited = {line["arch"]: line[split] for line in scored}
+    return f"{split}: {_tau([(inherited[one['arch']], one[f'alone_{split}']) for one in alone])}"
+
+
+def spread(space: Any, alone: list[dict[str, Any]]) -> str:
+    """How far stand-alone accuracies lie apart, and whether they are more than noise, or than size."""
+    valid, test = ([one[f"alone_{split}"] for one in alone] for split in ("valid", "test"))
+    flops = [space.cost(space.parse(one["arch"]))["flops"] for one in alone]
+    agree, grow = (_tau(list(zip(valid, other, strict=True))) for other in (test, flops))
+    ends = f"{min(valid):.1f} to {max(valid):.1f}, median {statistics.median(valid):.1f}"
+    deviation = statistics.stdev(valid)
+    return f"alone: {ends}, deviation {deviation:.2f}; valid with test {agree}; valid with multiply-adds {grow}"
+
+
+def _tau(found: list[tuple[float, float]]) -> str:
+    """Kendall's tau of pairs, with its bootstrap interval."""
     import numpy as np
     from scipy.stats import kendalltau
 
-    inherited = {line["arch"]: line[split] for line in scored}
-    pairs = np.array([(inherited[one["arch"]], one[f"alone_{split}"]) for one in alone])
+    pairs = np.array(found)
     rng = np.random.default_rng(0)
     draws = [kendalltau(*pairs[rng.integers(len(pairs), size=len(pairs))].T).statistic for _ in range(2000)]
     low, high = np.nanquantile(draws, [0.025, 0.975])  # a draw of one network many times has no tau
-    return f"{split}: tau {kendalltau(*pairs.T).statistic:.3f} [{low:.3f}, {high:.3f}] on {len(pairs)} networks"
+    return f"tau {kendalltau(*pairs.T).statistic:.3f} [{low:.3f}, {high:.3f}] on {len(pairs)} networks"
 
 
 def main() -> None:
@@ -148,6 +164,7 @@ def _pack(args: argparse.Namespace) -> None:
     scored = [found[arch] for arch in order if arch in found]
     pack(space, scored, alone, args.out)
     print(f"{args.out}: {len(scored)} subnets, {len(alone)} of them trained alone")
+    print(spread(space, alone))
     for split in ("valid", "test"):
         print(agreement(scored, alone, split))
 

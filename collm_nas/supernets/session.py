@@ -129,20 +129,16 @@ def _colours(channels: int) -> str:
 
 
 def _require_same(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
-    for key, value in asked.items():
-        if found.get(key) != value and not (key == "data" and _same_data(found.get(key, {}), value)):
+    was = {**_identity(found), "recipe": found.get("recipe")}
+    for key, value in {**_identity(asked), "recipe": asked["recipe"]}.items():
+        if was[key] != value:
             raise UserError(f"{folder} holds a supernet trained with another {key}; name another --out, or remove it")
 
 
 def _identity(facts: dict[str, Any]) -> dict[str, Any]:
     """What must be the same when a training goes on, besides the recipe; the folder of images may have moved."""
-    data = {key: value for key, value in facts["data"].items() if key not in ("source", "name")}
-    return {"space": facts["space"], "options": facts["options"], "own": facts["own"], "data": data}
-
-
-def _same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """The folder may have moved."""
-    return {**one, "source": None, "name": None} == {**other, "source": None, "name": None}
+    data = {key: value for key, value in facts.get("data", {}).items() if key not in ("source", "name")}
+    return {**{key: facts.get(key) for key in ("space", "options", "own")}, "data": data}
 
 
 def _train(
