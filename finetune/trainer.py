@@ -123,7 +123,7 @@ def run(
         save_steps=training.save_every,
         save_total_limit=2,
         bf16=bf16_pays(),
-        activation_checkpointing=False,
+        **{_checkpointing(SFTConfig): False},
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
         report_to="none",
@@ -140,6 +140,13 @@ def run(
     )
     trainer.train(resume_from_checkpoint=_last_checkpoint(work, training.stop or training.steps))
     return trainer
+
+
+def _checkpointing(config: Any) -> str:
+    """What the installed transformers calls recomputation of activations, which trl turns on: 5.17 has only the name
+    that later ones deprecate."""
+    new = "activation_checkpointing"
+    return new if new in config.__dataclass_fields__ else "gradient_checkpointing"
 
 
 def _stop_at(step: int) -> Any:

@@ -10,6 +10,7 @@ Shapes: N images, L tokens (the class token, then 196 patches), E embedding, H h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +86,12 @@ def _small(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-0.02, 0.02))  # where a training from scratch starts
 
 
+@cache
 def _relative_rows() -> tuple[Tensor, Tensor]:
-    """Table rows, int64 (L, L) each, for the vertical and horizontal distance from query (first) to key."""
+    """Table rows, int64 (L, L) each, for the vertical and horizontal distance from query (first) to key.
+
+    One copy for all layers, which exported files then hold once, too.
+    """
     at = torch.arange(GRID, device="cpu")  # even while a network is built on the meta device
     distance = (at[None, :] - at[:, None]).clamp(-MAX_DISTANCE, MAX_DISTANCE) + MAX_DISTANCE + 1
     ones = torch.ones_like(distance)

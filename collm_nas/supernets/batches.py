@@ -17,6 +17,7 @@ from collm_nas.api import UserError
 from collm_nas.images import memory
 from collm_nas.images.inputs import Inputs
 from collm_nas.images.split import Split
+from collm_nas.supernets import devices
 
 SHIFT = 8
 """Images are shifted by up to this fraction of their side, in each direction."""
@@ -60,9 +61,10 @@ class Batches:
             mirrored_B1 = torch.rand(n, 1, generator=generator) < 0.5
             across_BS = torch.where(mirrored_B1, across_BS.flip(1), across_BS)
         at_B = torch.arange(n, device=device)[:, None, None]
-        # Indices that stand apart put the channels last, which is the memory format that convolutions like.
+        # Indices that stand apart put the channels last.
         out_BHWC = padded_BCHW[at_B, :, down_BS.to(device)[:, :, None], across_BS.to(device)[:, None, :]]
-        return self.inputs.normalized(out_BHWC.permute(0, 3, 1, 2), torch.float32)
+        images_BCHW = self.inputs.normalized(out_BHWC.permute(0, 3, 1, 2), torch.float32)
+        return images_BCHW.contiguous(memory_format=devices.layout(device))
 
 
 def prepare(split: Split, inputs: Inputs, size: int, seed: int, device: torch.device) -> Batches:

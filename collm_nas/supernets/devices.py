@@ -6,6 +6,10 @@ import torch
 
 from collm_nas.api import UserError
 
+HALF_FROM = 96
+"""Side of images from which a GPU computes in half precision; smaller ones leave it waiting for the next kernel anyway,
+and conversions are kernels, too."""
+
 
 def pick(name: str | None = None) -> torch.device:
     """The named device, or a GPU if there is one, else the CPU; UserError where this machine has no such device."""
@@ -15,3 +19,17 @@ def pick(name: str | None = None) -> torch.device:
     if name not in legal and not (name == "cuda" and len(legal) > 1):
         raise UserError(f"--device {name!r} is not on this machine; it has {', '.join(legal)}")
     return torch.device(name)
+
+
+def computes_half(device: torch.device, side: int) -> bool:
+    """Whether half precision pays for images of this side; parameters stay in float32."""
+    return device.type == "cuda" and side >= HALF_FROM
+
+
+def layout(device: torch.device) -> torch.memory_format:
+    """How images lie in memory where every network has other shapes.
+
+    Channels last is the quickest on a CPU. On a GPU cuDNN then takes every depthwise convolution, and compiles a kernel
+    for each new shape: 0.4 s a subnet or a training step of a supernet, measured on an H200, against 0.03 s without.
+    """
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last

@@ -57,8 +57,9 @@ def averaged(module: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     try:
         for layer in layers:
             layer.train().reset_running_stats()
-            layer.momentum = None  # torch's word for a plain average
-        for x_NCHW in batches:
+        for seen, x_NCHW in enumerate(batches, start=1):
+            for layer in layers:
+                layer.momentum = 1 / seen  # torch's own plain average (None) would make the CPU wait for each layer
             module(x_NCHW)
     finally:
         module.eval()

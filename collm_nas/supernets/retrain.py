@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from collm_nas.api import UserError
-from collm_nas.supernets import schedule
+from collm_nas.supernets import devices, schedule
 from collm_nas.supernets.batches import Batches
 
 SAVE_EVERY = 60.0
@@ -60,10 +60,12 @@ def train(
     begun with another recipe or `identity` (JSON values). Equal seeds and images give equal weights on one machine,
     whether the training was interrupted or not.
     """
-    network.to(batches.pixels_NCHW.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs
+    device = batches.pixels_NCHW.device
+    network.to(device, memory_format=devices.layout(device))  # type: ignore[call-overload]  # missing in torch's stubs
     optimizer = schedule.optimizer(dict(network.named_parameters()), recipe.rate, recipe.weight_decay)
     whole = {**asdict(recipe), **(identity or {})}
-    done, loss_sum, seconds = _restore(network, optimizer, whole, checkpoint)
+    done, begun, seconds = _restore(network, optimizer, whole, checkpoint)
+    loss_sum: Tensor | float = begun
     steps, began, saved = batches.steps * recipe.epochs, time.monotonic() - seconds, time.monotonic()
     network.train()
     for epoch in range(done // batches.steps, recipe.epochs):
@@ -73,24 +75,27 @@ def train(
                 loss_sum += _step(network, optimizer, x_NCHW, labels_N)
             done, seconds = done + 1, time.monotonic() - began
             if done % batches.steps == 0:
-                _tell(progress, epoch, recipe, loss_sum / batches.steps, seconds)
+                _tell(progress, epoch, recipe, float(loss_sum) / batches.steps, seconds)
                 loss_sum = 0.0
             if checkpoint is not None and (done == steps or time.monotonic() - saved > SAVE_EVERY):
-                _save(network, optimizer, whole, (done, loss_sum, seconds), checkpoint)
+                _save(network, optimizer, whole, (done, float(loss_sum), seconds), checkpoint)
                 saved = time.monotonic()
     network.eval()
     return seconds
 
 
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, x_NCHW: Tensor, labels_N: Tensor) -> float:
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, x_NCHW: Tensor, labels_N: Tensor) -> Tensor:
+    """One update; its loss stays on the device, which the next step need not wait for."""
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(x_NCHW.device.type, torch.bfloat16, enabled=x_NCHW.is_cuda):
+    with torch.autocast(
+        x_NCHW.device.type, torch.bfloat16, enabled=devices.computes_half(x_NCHW.device, x_NCHW.shape[-1])
+    ):
         logits_NK = network(x_NCHW)
     loss = F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=schedule.SMOOTHING)
     loss.backward()  # type: ignore[no-untyped-call]
     schedule.clip(dict(network.named_parameters()))
     optimizer.step()
-    return loss.item()
+    return loss.detach().double()
 
 
 def _tell(progress: Progress | None, epoch: int, recipe: Recipe, loss: float, seconds: float) -> None:

@@ -1,8 +1,8 @@
 """Subnets scored on images that were decoded once and stay on the device.
 
 What makes it quick, on the same images as a loop over a DataLoader: nothing is decoded, copied or normalised twice,
-BatchNorm statistics come from one pass and are then folded into the convolutions, channels lie last, and on a CPU each
-thread runs a chunk of images of its own.
+BatchNorm statistics come from one pass and are then folded into the convolutions, and on a CPU channels lie last and
+each thread runs a chunk of images of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from collm_nas.api import Architecture, UserError
 from collm_nas.images.inputs import Inputs
 from collm_nas.images.split import ImageData, Split
-from collm_nas.supernets import base
+from collm_nas.supernets import base, devices
 from collm_nas.supernets.protocols import Protocol
 from collm_nas.supernets.recalibration import averaged, recalibrate
 
@@ -75,7 +75,7 @@ class Scorer:
                 f"--protocol {self.protocol.name} leaves no image of {self.data.name} to measure BatchNorm on; take "
                 "another, such as fast"
             )
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        network.to(memory_format=devices.layout(self.device))  # type: ignore[call-overload]  # missing in torch's stubs
         with torch.no_grad():
             images = (x for x, _ in self._chunks(inputs, "calibration", self.protocol.batch))
             if self.protocol.procedure == "average":
@@ -102,7 +102,7 @@ class Scorer:
 
     def _right(self, network: nn.Module, inputs: Inputs, split: str, start: int, end: int) -> int:
         """How many of these images are classified correctly."""
-        half = self.protocol.half and self.device.type == "cuda"
+        half = self.protocol.half and devices.computes_half(self.device, inputs.side)
 
         def count(chunk: tuple[Tensor, Tensor]) -> Tensor:
             x_NCHW, labels_N = chunk
@@ -121,7 +121,7 @@ class Scorer:
     def _chunks(
         self, inputs: Inputs, split: str, size: int, start: int = 0, end: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images (N, C, H, W), channels last, and labels (N,) of a part of a split."""
+        """Normalised images (N, C, H, W), in the device's layout, and labels (N,) of a part of a split."""
         pixels_NCHW, labels_N = (values[start:end] for values in self._decoded(inputs, split))
         for x_NCHW, y_N in zip(torch.split(pixels_NCHW, size), torch.split(labels_N, size), strict=True):
             yield (_normalized(x_NCHW, inputs) if x_NCHW.dtype == torch.uint8 else x_NCHW), y_N
@@ -157,7 +157,7 @@ def require_classes(supernet: base.Supernet, data: ImageData) -> None:
 
 
 def _normalized(pixels_NCHW: Tensor, inputs: Inputs) -> Tensor:
-    return inputs.normalized(pixels_NCHW, torch.float32).contiguous(memory_format=torch.channels_last)
+    return inputs.normalized(pixels_NCHW, torch.float32).contiguous(memory_format=devices.layout(pixels_NCHW.device))
 
 
 def hopeless(score: Score, best: float) -> bool:

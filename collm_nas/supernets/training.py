@@ -26,7 +26,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from collm_nas.api import Architecture, UserError
-from collm_nas.supernets import base, schedule
+from collm_nas.supernets import base, devices, schedule
 from collm_nas.supernets.batches import Batches
 
 CHECKPOINT = "checkpoint.pt"
@@ -87,7 +87,8 @@ class Training:
         self.optimizer = schedule.optimizer(self.trained, recipe.rate, recipe.weight_decay)
         self.steps = recipe.epochs * batches.steps
         self.done = 0
-        self.loss_sum, self.seconds = 0.0, 0.0
+        self.loss_sum: Tensor | float = 0.0
+        self.seconds = 0.0
 
     def run(self, progress: Progress | None = None) -> None:
         """Train to the end; checkpoints every minute, a line of the log every epoch."""
@@ -132,11 +133,12 @@ class Training:
         )
         return made
 
-    def _step(self, x_NCHW: Tensor, labels_N: Tensor, archs: Sequence[Architecture]) -> float:
+    def _step(self, x_NCHW: Tensor, labels_N: Tensor, archs: Sequence[Architecture]) -> Tensor:
+        """One update; its loss stays on the device, which the next step need not wait for."""
         schedule.set_rate(self.optimizer, self.done / self.steps)
         self.optimizer.zero_grad(set_to_none=True)
         teacher_NK: Tensor | None = None
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=x_NCHW.device)
         for arch in archs:
             logits_NK = self._logits(arch, x_NCHW)
             if teacher_NK is None:
@@ -145,7 +147,7 @@ class Training:
             else:
                 loss = F.cross_entropy(logits_NK, teacher_NK)
             (loss / len(archs)).backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
+            total += loss.detach()
         schedule.clip(self.trained)
         self.optimizer.step()
         return total / len(archs)
@@ -155,7 +157,8 @@ class Training:
         if side != x_NCHW.shape[-1]:
             x_NCHW = F.interpolate(x_NCHW, size=side, mode="bilinear", antialias=True)
         network = self.supernet.network(arch).train()
-        with torch.autocast(x_NCHW.device.type, torch.bfloat16, enabled=x_NCHW.is_cuda):
+        half = devices.computes_half(x_NCHW.device, side)
+        with torch.autocast(x_NCHW.device.type, torch.bfloat16, enabled=half):
             logits_NK: Tensor = functional_call(network, dict(self.supernet.weights(arch)), (x_NCHW,))
         return logits_NK.float()
 
@@ -163,7 +166,7 @@ class Training:
 
     def _log(self, epoch: int, progress: Progress | None) -> None:
         line = {
-            "epoch": epoch + 1, "of": self.recipe.epochs, "loss": round(self.loss_sum / self.batches.steps, 4),
+            "epoch": epoch + 1, "of": self.recipe.epochs, "loss": round(float(self.loss_sum) / self.batches.steps, 4),
             "rate": self.optimizer.param_groups[0]["lr"], "seconds": round(self.seconds, 1),
         }  # fmt: skip
         self.loss_sum = 0.0
@@ -180,7 +183,7 @@ class Training:
 
     def _save(self) -> None:
         state = {
-            "identity": self.identity, "done": self.done, "loss_sum": self.loss_sum, "seconds": self.seconds,
+            "identity": self.identity, "done": self.done, "loss_sum": float(self.loss_sum), "seconds": self.seconds,
             "tensors": {key: value.detach() for key, value in self.supernet.state.items()},
             "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip

@@ -39,7 +39,7 @@ _LITTLE = {"recipe": {"limit": 256, "valid": 200, "batch": 64}, "subnets": 1, "r
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "cuda": {
         "logits": {"subnets": 3, "batch": 4},
-        "scoring": {"space": "digits-mbconv", "recipe": {}, "subnets": 20, "rounds": 4, "side": 8192},
+        "scoring": {"space": "digits-mbconv", "recipe": {}, "subnets": 12, "rounds": 3, "side": 8192},
         "scoring_data": {
             "space": "cifar-mbconv", "recipe": {"batch": 128, "limit": 20_000}, "subnets": 4, "rounds": 2, "side": 8192,
         },
