@@ -11,7 +11,7 @@ from collm_nas.api import Architecture, Caps, Evaluator, UserError
 from collm_nas.evaluators.landscape import HELD_OUT, VALIDATION
 from collm_nas.spaces.base import CategoricalSpace
 
-PACKAGED = ("digits-cells",)
+PACKAGED = ("digits-cells", "cifar-stages")
 """Tables that come with the package; each has the name of its space, and the columns `valid` and `test`."""
 KINDS = (*PACKAGED, "landscapes", "validation", "table", "supernet")
 LANDSCAPES = {"landscapes": HELD_OUT, "validation": VALIDATION}
