@@ -258,13 +258,21 @@ class Completion:
     """One answer. `tokens` are completion tokens; `prompt_tokens` and `seconds` are this completion's share of the
     call.
 
-    `finished` is False where the token limit cut it."""
+    `finished` is False where the token limit cut it. What follows is known of constrained answers alone."""
 
     text: str
     tokens: int
     prompt_tokens: int
     seconds: float
     finished: bool = True
+    logp: float | None = None
+    """Log-probability under the model's own law at the request's temperature (at 1 where that is 0), end included."""
+    logp_masked: float | None = None
+    """The same where every token is drawn among those that constraint and mask allow."""
+    removed: tuple[float, ...] = ()
+    """For every token, and for the end, the probability that constraint and mask took from the model there."""
+    exact: bool | None = None
+    """Whether it was drawn from the model's law conditioned on what is allowed; None where the engine doesn't say."""
 
 
 class Engine(Protocol):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
 
 import numpy as np
@@ -29,9 +30,12 @@ from collm_nas.api import (
     Problem,
     Request,
     Role,
+    TextMask,
     UserError,
 )
-from collm_nas.constraints.remaining import Remaining
+from collm_nas.constraints.affordable import maskable
+from collm_nas.constraints.remaining import Remaining, Repeatable, within
+from collm_nas.journal import JournaledCosts
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import Strategy
 
@@ -66,7 +70,9 @@ class Coordinator:
         self._past: list[prompts.Tried] = []
         self._plans: list[Strategy] = []
         self._plan_of: dict[Architecture, Strategy] = {}
-        self._remaining = Remaining(self._space, encoding)
+        self._limits = self._maskable_limits()
+        self._remaining = self._within_limits()
+        self._mask = self._generator_mask()
         self._visited: set[Architecture] = set()
         self._navigator_constraint = self._constraint("navigator")
         self._generator_constraint = self._constraint("generator")
@@ -76,6 +82,7 @@ class Coordinator:
 
     def ask(self, n: int) -> list[Candidate]:
         """Strategies, then candidates from them until `n` are new; what the model emits in vain is returned as well."""
+        self._remaining.room = max(self._remaining.room, n)
         if self._remaining.count("") == 0:
             return []
         self._round += 1
@@ -126,6 +133,9 @@ class Coordinator:
         return candidates
 
     def _read(self, answer: Completion) -> Candidate:
+        """The answer in the spelling that was asked for (a native form may look like JSON), else leniently."""
+        with suppress(UserError):
+            return Candidate(self._space.parse(answer.text, self._encoding), "model", answer.text)
         try:
             return Candidate(prompts.parse_candidate(self._space, answer.text), "model", answer.text)
         except UserError as error:
@@ -140,7 +150,7 @@ class Coordinator:
             temperature=self._temperature,
             max_tokens=self._longest(role),
             constraint=self._navigator_constraint if role == "navigator" else self._generator_constraint,
-            mask=self._remaining if role == "generator" and self._decoding == "new" else None,
+            mask=self._mask if role == "generator" else None,
         )
         self._calls += 1
         return self._engine.generate(request)
@@ -164,6 +174,24 @@ class Coordinator:
         if role == "navigator":
             return Constraint("regex", strategy.regex(self._space))
         return Constraint("regex", self._space.regex(self._encoding))
+
+    def _maskable_limits(self) -> dict[str, float]:
+        """The caps that a mask can hold: those that reject, on costs that need no measurement."""
+        caps, costs = self._problem.caps, self._problem.costs
+        limits = maskable(self._space, caps.limits) if caps.over == "reject" else {}
+        known = self._space.cost(next(self._space.all())) if isinstance(costs, JournaledCosts) else limits
+        return {name: limit for name, limit in limits.items() if name in known}
+
+    def _within_limits(self) -> Remaining:
+        """A mask of the architectures within these caps."""
+        known = self._space.cost(next(self._space.all())) if self._limits else {}
+        own = all(name in known for name in self._limits)
+        return within(self._space, self._encoding, self._limits, self._space.cost if own else self._problem.costs)
+
+    def _generator_mask(self) -> TextMask | None:
+        if self._decoding == "new":
+            return self._remaining
+        return Repeatable(self._within_limits()) if self._decoding == "affordable" and self._limits else None
 
     # --- tell ---------------------------------------------------------------------------------------------------------
 
@@ -210,8 +238,10 @@ def create(
     temperature: float = 1.0,
     encoding: Encoding = "compact",
     strategies: int | None = None,
+    kind: type[Coordinator] = Coordinator,
 ) -> Coordinator:
-    """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate.
+    """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate. `kind`:
+    a Coordinator of which one part is another.
 
     Raises UserError where the space is too large for the compact encoding or `strategies` is below 1.
     """
@@ -219,4 +249,4 @@ def create(
         raise UserError(
             f"strategies {strategies!r} must be a whole number of at least 1, how many a round is made from"
         )
-    return Coordinator(problem, engine, decoding, temperature, encoding, strategies)
+    return kind(problem, engine, decoding, temperature, encoding, strategies)

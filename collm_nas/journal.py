@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,12 @@ class JournaledCosts:
         return costs
 
 
+CHANCES = ("logp", "logp_masked", "removed", "exact")
+"""Fields of a constrained completion that older journals, and free completions, lack."""
+
+
 def _completion_event(role: str, completions: list[Completion]) -> Event:
+    chances = {key: [getattr(c, key) for c in completions] for key in CHANCES}
     return {
         "event": "completion",
         "role": role,
@@ -327,9 +333,16 @@ def _completion_event(role: str, completions: list[Completion]) -> Event:
         "prompt_tokens": [c.prompt_tokens for c in completions],
         "seconds": [c.seconds for c in completions],
         "finished": [c.finished for c in completions],
+        **(chances if any(c.logp is not None for c in completions) else {}),
     }
 
 
 def _completions(event: Event) -> list[Completion]:
     columns = (event[key] for key in ("texts", "tokens", "prompt_tokens", "seconds", "finished"))
-    return [Completion(*row) for row in zip(*columns, strict=True)]
+    rows = [Completion(*row) for row in zip(*columns, strict=True)]
+    known = [key for key in CHANCES if key in event]
+    return [replace(row, **{key: _frozen(event[key][i]) for key in known}) for i, row in enumerate(rows)]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -236,7 +236,8 @@ def parse_candidate(space: CategoricalSpace, text: str) -> Architecture:
             value = json.loads(answer)
         except json.JSONDecodeError:
             raise UserError(f"not JSON: {answer[:60]!r}") from None
-        answer = str(value.get("arch", "")) if isinstance(value, dict) else ""
+        if isinstance(value, dict) and "arch" in value:  # else it is a native form that looks like JSON, as OFA's
+            answer = str(value["arch"])
     try:
         return space.parse(answer, "compact")
     except UserError:

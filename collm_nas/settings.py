@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from collm_nas.api import Architecture, Caps, Problem, SearchSpace, UserError
+from collm_nas.api import DECODING_MODES, Architecture, Caps, Problem, SearchSpace, UserError
 
 COSTS = ("flops", "params", "latency")
-SAMPLINGS = ("masked", "rejection")
-DECODINGS = ("free", "json", "legal", "new")
-"""The decoding modes there are; `api.DECODING_MODES` also names the one to come (`affordable`, caps by mask)."""
+SAMPLINGS = ("masked", "rejection", "reweighted", "asap")
 ENCODINGS = ("compact", "native")
 
 
@@ -58,7 +56,7 @@ class Settings:
     engine: str = "transformers"  # a file of `inference/engines`
     grammar_backend: str = "outlines_core"  # a file of `inference/backends`
     optimizer: str = "collm"  # the language models, or a file of `collm_nas/optimizers`
-    decoding: str = "new"  # one of DECODINGS
+    decoding: str = "new"  # one of api.DECODING_MODES
     sampling: str = "rejection"  # one of SAMPLINGS
     encoding: str | None = None  # one of ENCODINGS; None: the one the model was trained on
     temperature: float | None = None  # None: the one the Coordinator was tuned for
@@ -83,7 +81,7 @@ class Settings:
                 raise UserError(
                     f"--init {self.init} is more than --budget {self.budget}, which it is part of; lower it"
                 )
-        _one_of("decoding", self.decoding, DECODINGS)
+        _one_of("decoding", self.decoding, DECODING_MODES)
         _one_of("sampling", self.sampling, SAMPLINGS)
         _one_of("over-cap", self.over_cap, ("reject", "evaluate"))
         if self.encoding is not None:
@@ -184,8 +182,10 @@ def _one_of(name: str, value: str, legal: Sequence[str]) -> None:
 def check_caps(problem: Problem) -> None:
     """UserError where a cap has no cost to hold against, or lies below the cheapest architecture.
 
-    The cheapest is exact in spaces small enough to walk through; in larger ones it is the best of several descents.
+    The cheapest is exact but in large spaces that state no terms of their costs, where it is the best of several
+    descents.
     """
+    from collm_nas.constraints import affordable, remaining
     from collm_nas.memory import Memory
 
     caps = problem.caps
@@ -206,8 +206,12 @@ def check_caps(problem: Problem) -> None:
         if cheapest > limit:
             found = "the cheapest architecture" if exact else "the cheapest architecture found"
             raise UserError(f"--max-{cost} {limit:g} is below {found}, which has {cost} {cheapest:g}; raise it")
+    space: Any = problem.space
+    masked = len(affordable.maskable(space, caps.limits)) == len(caps.limits)
+    if masked and remaining.within(space, "native", caps.limits, problem.costs).count("") > 0:
+        return
     names = " and ".join(f"--max-{cost} {limit:g}" for cost, limit in caps.limits.items())
-    raise UserError(f"no architecture was found that meets {names} together; raise one of them")
+    raise UserError(f"no architecture {'' if masked else 'was found that '}meets {names} together; raise one of them")
 
 
 def _with_caps(problem: Problem, limits: Mapping[str, float]) -> Problem:
@@ -215,11 +219,14 @@ def _with_caps(problem: Problem, limits: Mapping[str, float]) -> Problem:
 
 
 def _cheapest(problem: Problem, cost: str) -> tuple[float, bool]:
-    """The lowest value of this cost, and whether all architectures were looked at."""
+    """The lowest value of this cost, and whether it is exact."""
+    from collm_nas.constraints.cheapest import ENUMERABLE, cheapest
     from collm_nas.memory import Memory
 
-    space = problem.space
-    if space.size <= 100_000:
+    space: Any = problem.space
+    if not space.restricted and cost in space.cost(next(space.all())) and (least := cheapest(space, cost)) is not None:
+        return least, True
+    if space.size <= ENUMERABLE:
         return min(problem.costs(arch)[cost] for arch in space.all()), True
     memory = Memory(_with_caps(problem, {cost: 0.0}), "cheapest")
     descents = [memory.within_caps(space.sample(memory.rng)) for _ in range(8)]

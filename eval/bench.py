@@ -22,7 +22,7 @@ from eval.metrics import normalised_regret, queries_to_reach, regret
 from eval.problems import Instance, ProblemSpec, describe, load
 from eval.rows import Row
 
-ENGINE = "transformers"
+ENGINE, BACKEND = "transformers", "outlines_core"
 Record = dict[str, Any]
 
 
@@ -96,14 +96,14 @@ def _model_mark(model: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _engine(model: Path, sampling: str) -> Any:
+def _engine(model: Path, engine: str, **options: str) -> Any:
     """Loaded once in each process."""
     import torch
 
     from inference import engines
 
     torch.set_num_threads(1)
-    return engines.load(ENGINE, model, sampling=sampling)
+    return engines.load(engine, model, **options)
 
 
 def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer, dict[str, Any]]:
@@ -113,13 +113,22 @@ def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer,
         from collm_nas import optimizers
 
         return optimizers.create(row.name, problem, **options), {}
-    from collm_nas.coordinator import create
+    from collm_nas import coordinator
+    from eval import variants
 
     options.pop("model", None)
-    engine = _engine(row.model, options.pop("sampling", "rejection"))
+    engine = _engine(
+        row.model,
+        options.pop("engine", ENGINE),
+        sampling=options.pop("sampling", "rejection"),
+        backend=options.pop("grammar_backend", BACKEND),
+    )
     described = engine.describe()
     options.setdefault("encoding", described.get("encoding", "compact"))
-    return create(problem, engine=JournaledEngine(engine, journal), **options), described
+    variant, asked = options.pop("variant", None), JournaledEngine(engine, journal)
+    if variant is None:
+        return coordinator.create(problem, engine=asked, **options), described
+    return variants.create(variant, problem, asked, **options), described
 
 
 def search(job: Job) -> Record:
@@ -166,12 +175,15 @@ def _measure(instance: Instance, outcome: dict[str, Any]) -> Record:
         raise UserError("a search of the benchmark evaluated nothing within the caps; raise them or the budget")
     return {
         "final": incumbent,
+        "best": instance.best,
+        "typical": instance.typical,
         "regret": regret(instance.best, incumbent),
         "normalised_regret": normalised_regret(instance.best, instance.typical, incumbent),
         "queries": queries_to_reach(curve, instance.best),
         "found": queries_to_reach(curve[-1:], instance.best) is not None,
         "report": outcome["best"]["report"],
         "counts": outcome["counts"],
+        "counts_by_proposer": outcome["counts_by_proposer"],
         "by_proposer": {k: v["evaluated"] for k, v in outcome["counts_by_proposer"].items()},
         "tokens": outcome["tokens"],
         "seconds": outcome["seconds"],
@@ -194,15 +206,31 @@ def run(
     Records of other protocols in that file are left alone. Each finished search is appended and synced at once.
     """
     _check(protocol, rows)
-    jobs = [Job(protocol, row, seed) for seed in range(protocol.seeds) for row in rows]
+    return run_jobs(
+        [Job(protocol, row, seed) for seed in range(protocol.seeds) for row in rows],
+        journal,
+        processes,
+        progress,
+    )
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    journal: Path,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    work: Callable[[Job], Record] = search,
+) -> list[Record]:
+    """The record of each job: read from `journal`, or made by `work` and appended there. Jobs of equal key are one."""
     done = {record["key"]: record for record in _read(journal)}
-    left = [job for job in jobs if job.key() not in done]
+    unique = {job.key(): job for job in jobs}
+    left = [job for key, job in unique.items() if key not in done]
     with closing(_Appender(journal)) as append:
-        for i, record in enumerate(_searches(left, processes), start=len(jobs) - len(left) + 1):
+        for i, record in enumerate(_searches(left, processes, work), start=len(unique) - len(left) + 1):
             append(record)
             done[record["key"]] = record
             if progress is not None:
-                progress(i, len(jobs))
+                progress(i, len(unique))
     return [{**done[job.key()], "row": job.row.label} for job in jobs]
 
 
@@ -220,10 +248,10 @@ def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
             optimizers.create(row.name, problem, **dict(row.options))
 
 
-def _searches(jobs: Sequence[Job], processes: int) -> Iterator[Record]:
+def _searches(jobs: Sequence[Job], processes: int, work: Callable[[Job], Record]) -> Iterator[Record]:
     """Records as they come; in this process where one is enough."""
     if processes <= 1 or len(jobs) <= 1:
-        yield from map(search, jobs)
+        yield from map(work, jobs)
         return
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -231,7 +259,7 @@ def _searches(jobs: Sequence[Job], processes: int) -> Iterator[Record]:
 
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(jobs)), context, _one_thread) as pool:
-        futures = [pool.submit(search, job) for job in jobs]
+        futures = [pool.submit(work, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()

@@ -16,21 +16,7 @@ COSTS = ("flops", "params", "latency")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
-    what = parser.add_argument_group("problem")
-    problems = "digits-cells, landscapes (for claims), validation (others, to choose by), table or supernet"
-    what.add_argument("--problem", default="digits-cells", metavar="P", help=problems)
-    what.add_argument("--space", default="", metavar="S", help="space of --problem table: a name or a YAML file")
-    what.add_argument("--table", default="", metavar="F", help="CSV or Parquet of --problem table")
-    what.add_argument("--supernet", default="", metavar="F", help="of --problem supernet: folder, file, MODULE:OBJECT")
-    what.add_argument("--data", metavar="DIR", help="its images, where the file does not name them")
-    what.add_argument("--fitness", metavar="COL", help="column the search sees (digits-cells: valid)")
-    what.add_argument(
-        "--report", action="append", metavar="COL", help="column read once, for the chosen one; repeatable"
-    )
-    what.add_argument("--variables", type=int, metavar="N", help="size of every landscape (default: 4 to 12, drawn)")
-    what.add_argument("--relabel", action="store_true", help="control: choices in another order for every seed")
-    for cost in COSTS:
-        what.add_argument(f"--max-{cost}", type=float, metavar="X", help=f"cap on {cost}, for tables and supernets")
+    add_problem(parser)
     how = parser.add_argument_group("protocol")
     how.add_argument(
         "--rows", metavar="R,R", help="optimisers, as name[:option=value]...; default: collm and all others"
@@ -48,6 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--strategies", type=int, metavar="K", help="a round (default: one a candidate)")
     parser.add_argument("--processes", type=int, metavar="N", help="searches at once (default: all cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default bench-PROBLEM; a killed bench goes on there")
+
+
+def add_problem(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is searched."""
+    what = parser.add_argument_group("problem")
+    problems = (
+        "digits-cells, cifar-stages, landscapes (for claims), validation (others, to choose by), table or supernet"
+    )
+    what.add_argument("--problem", default="digits-cells", metavar="P", help=problems)
+    what.add_argument("--space", default="", metavar="S", help="space of --problem table: a name or a YAML file")
+    what.add_argument("--table", default="", metavar="F", help="CSV or Parquet of --problem table")
+    what.add_argument("--supernet", default="", metavar="F", help="of --problem supernet: folder, file, MODULE:OBJECT")
+    what.add_argument("--data", metavar="DIR", help="its images, where the file does not name them")
+    what.add_argument("--fitness", metavar="COL", help="column the search sees (packaged tables: valid)")
+    what.add_argument(
+        "--report", action="append", metavar="COL", help="column read once, for the chosen one; repeatable"
+    )
+    what.add_argument("--variables", type=int, metavar="N", help="size of every landscape (default: 4 to 12, drawn)")
+    what.add_argument("--relabel", action="store_true", help="control: choices in another order for every seed")
+    for cost in COSTS:
+        what.add_argument(f"--max-{cost}", type=float, metavar="X", help=f"cap on {cost}, for tables and supernets")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,11 +78,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _protocol(args: argparse.Namespace) -> Any:
     from eval.bench import Protocol
+
+    return Protocol(problem=problem_of(args), budget=args.budget, init=args.init, batch=args.batch, seeds=args.seeds)
+
+
+def problem_of(args: argparse.Namespace) -> Any:
+    """The `ProblemSpec` that `add_problem`'s options describe."""
     from eval.problems import PACKAGED, ProblemSpec
 
     packaged = args.problem in PACKAGED
     caps = tuple((cost, limit) for cost in COSTS if (limit := getattr(args, f"max_{cost}")) is not None)
-    problem = ProblemSpec(
+    return ProblemSpec(
         kind=args.problem,
         space=args.space,
         table=args.table,
@@ -87,13 +100,12 @@ def _protocol(args: argparse.Namespace) -> Any:
         relabel=args.relabel,
         limits=caps,
     )
-    return Protocol(problem=problem, budget=args.budget, init=args.init, batch=args.batch, seeds=args.seeds)
 
 
 def _rows(args: argparse.Namespace) -> list[Any]:
     from eval.rows import MODEL_OPTIONS, default_rows, parse_row
 
-    chosen = {name: getattr(args, name) for name in MODEL_OPTIONS}
+    chosen = {name: getattr(args, name, None) for name in MODEL_OPTIONS}  # some are for --rows alone
     return [parse_row(text, chosen) for text in (args.rows.split(",") if args.rows else default_rows())]
 
 

@@ -9,7 +9,10 @@ from typing import Any
 from collm_nas.api import UserError
 
 MODEL_ROW = "collm"
-MODEL_OPTIONS = ("model", "temperature", "decoding", "encoding", "sampling", "strategies")
+MODEL_OPTIONS = (
+    "model", "temperature", "decoding", "encoding", "sampling", "strategies", "engine", "grammar_backend", "variant",
+)  # fmt: skip
+"""Options of the row `collm`; `variant`: a name of `eval.variants`."""
 
 
 @dataclass(frozen=True, slots=True)

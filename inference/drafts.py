@@ -13,8 +13,10 @@ from collections.abc import Iterable
 
 from collm_nas.api import END, TextMask
 
-DRAFTS = {"masked": 0, "rejection": 4}
-"""Ways of sampling under a mask, and how many drafts a wanted completion each takes before the mask."""
+DRAFTS = {"masked": 0, "rejection": 4, "reweighted": 250, "asap": 50}
+"""Ways of sampling what is allowed, and how many drafts a wanted completion each takes: `rejection` before the mask,
+`reweighted` and `asap` at most (see `inference.exact`), the one to give up then and the other to take what comes. Where
+one draft in 50 is kept, 1 request in 100 at most is given up so; and what drafts show makes the next ones better."""
 
 
 class Without:

@@ -7,15 +7,37 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from outlines.processors.base_logits_processor import OutlinesLogitsProcessor
 
-from collm_nas.api import END, TextMask
+from collm_nas.api import TextMask
+from inference.measure import Step, after
 from inference.vocabulary import Vocabulary
 
 
 class DeadEnd(RuntimeError):
     """No token is allowed: grammar and mask contradict each other. A defect of ours, never of the user's input."""
+
+
+class Norms(OutlinesLogitsProcessor):
+    """Runs first and keeps each row's normaliser, so that log-probabilities of the model itself are known later.
+
+    Processors that follow leave the logits of allowed tokens as they are: minus the normaliser they are log p.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, temperature: float) -> None:
+        """At temperature 0, where the model's law is a single answer, that of temperature 1 is kept."""
+        super().__init__("torch")
+        self.temperature = temperature or 1.0
+        self._bias_V = torch.zeros(vocabulary.size).masked_fill(~vocabulary.speakable, -torch.inf)
+        self.rows: list[float] = []
+
+    def process_logits(self, input_ids: Any, logits: Any) -> Any:
+        """The logits, (B, V), unchanged."""
+        self._bias_V = self._bias_V.to(logits.device)
+        self.rows = torch.logsumexp(logits.float() / self.temperature + self._bias_V, -1).tolist()
+        return logits
 
 
 class Sampler(OutlinesLogitsProcessor):
@@ -33,14 +55,22 @@ class Sampler(OutlinesLogitsProcessor):
     if rows 0..i-1 had been completed first and excluded: the same law as asking for one after the other.
     """
 
-    def __init__(self, vocabulary: Vocabulary, seed: int, temperature: float, mask: TextMask | None = None) -> None:
-        """`temperature` 0 takes the likeliest allowed token."""
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        seed: int,
+        temperature: float,
+        mask: TextMask | None = None,
+        norms: Norms | None = None,
+    ) -> None:
+        """`temperature` 0 takes the likeliest allowed token. With `norms` the rows' `steps` are kept."""
         super().__init__("torch")
         self._vocabulary = vocabulary
         self._eos = vocabulary.eos
         self._seed = seed
         self._temperature = temperature
         self._mask = mask
+        self._norms = norms
         self._speakable = vocabulary.speakable
         self.reset()
 
@@ -49,12 +79,15 @@ class Sampler(OutlinesLogitsProcessor):
         self._random = torch.Generator().manual_seed(self._seed)
         self._rows: list[str] = []
         self._drawn: list[int] = []
+        self.steps: list[list[Step]] = []
+        """For each row what was drawn, and among which ids that the grammar allows."""
 
     def process_logits(self, input_ids: Any, logits: Any) -> Any:
         """0 at each row's drawn token, -inf elsewhere. `input_ids` is (B, L), `logits` is (B, V)."""
         if not self._drawn:
             self._rows = [""] * len(logits)
             self._drawn = [-1] * len(logits)
+            self.steps = [[] for _ in range(len(logits))]
         else:
             self._check(input_ids[:, -1].tolist())
         scores_BV = logits.detach().to("cpu", torch.float64)
@@ -74,6 +107,7 @@ class Sampler(OutlinesLogitsProcessor):
 
     def _advance(self, i: int, scores_V: torch.Tensor, ids: torch.Tensor, chance: float) -> None:
         """Draw row i's token among `ids` and append it."""
+        grammatical = ids
         if self._mask is not None:
             ids = torch.tensor([t for t in ids.tolist() if self._has_room(i, t, self._mask)])
         if not len(ids):
@@ -85,11 +119,19 @@ class Sampler(OutlinesLogitsProcessor):
         else:
             position = int(scores.argmax())
         token = int(ids[min(position, len(ids) - 1)])
-        self._rows[i] = self._after(i, token)
-        self._drawn[i] = token
+        if self._norms is not None:
+            self.steps[i].append(Step(grammatical.tolist(), self._logps(i, scores_V[grammatical]), token))
+        self._append(i, token)
 
-    def _after(self, i: int, token: int) -> str:
-        return self._rows[i] + (END if token == self._eos else self._vocabulary.texts[token] or "")
+    def _logps(self, i: int, scores: torch.Tensor) -> np.ndarray:
+        """Log-probabilities of these tokens under the model, whatever grammar and mask removed."""
+        assert self._norms is not None
+        logps: np.ndarray = scores.numpy() / self._norms.temperature - self._norms.rows[i]
+        return logps
+
+    def _append(self, i: int, token: int) -> None:
+        self._rows[i] = after(self._vocabulary, self._rows[i], token)
+        self._drawn[i] = token
 
     def _has_room(self, i: int, token: int, mask: TextMask) -> bool:
         """Whether row i may append the token so that no text has more rows under it than strings.
@@ -100,7 +142,7 @@ class Sampler(OutlinesLogitsProcessor):
         """
         if self._drawn[i] >= 0 and self._vocabulary.splits_pair(self._drawn[i], token):
             return False
-        text, tails = self._after(i, token), self._vocabulary.tails(token)
+        text, tails = after(self._vocabulary, self._rows[i], token), self._vocabulary.tails(token)
         others = [row for j, row in enumerate(self._rows) if j != i]
         here = [row for row in others if row.startswith(text) and row[len(text) : len(text) + 1] not in {*tails}]
         if mask.count(text) - sum(mask.count(text + tail) for tail in tails) <= len(here):

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mine": ("data_gen.command", "make training data from searches of synthetic landscapes"),
     "finetune": ("finetune.command", "train a base model, or an adapter for one role"),
     "bench": ("eval.command", "compare optimisers on one protocol with many seeds"),
+    "ablate": ("eval.ablate_command", "what each part of the search brings: one factor at a time"),
     "supernet": ("collm_nas.cli.supernet", "train supernets, score architectures with them, verify official files"),
     "export": ("collm_nas.cli.export", "write the winner of a run with its weights, in files that load anywhere"),
     "report": ("collm_nas.cli.report", "write the report of a run as one HTML page"),

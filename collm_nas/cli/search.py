@@ -70,11 +70,22 @@ def _add_models(group: Any) -> None:
     group.add_argument("--navigator", metavar="DIR", help="another Navigator adapter")
     group.add_argument("--generator", metavar="DIR", help="another Generator adapter")
     group.add_argument("--engine", default="transformers", metavar="NAME", help="transformers (default)")
-    group.add_argument("--decoding", default="new", metavar="MODE", help="free < json < legal < new (default new)")
     group.add_argument(
-        "--sampling", default="rejection", metavar="NAME", help="rejection (default): redraw first; or masked"
+        "--decoding", default="new", metavar="MODE", help="free < json < legal < affordable < new (default new)"
     )
-    group.add_argument("--grammar-backend", default="outlines_core", metavar="NAME", help="outlines_core (default)")
+    group.add_argument(
+        "--sampling",
+        default="rejection",
+        metavar="NAME",
+        help="rejection (default): redraw first; masked; reweighted: exactly the model's law on what is allowed; asap: "
+        "near it",
+    )
+    group.add_argument(
+        "--grammar-backend",
+        default="outlines_core",
+        metavar="NAME",
+        help="outlines_core (default), table (small vocabularies), xgrammar or llguidance (extra structured)",
+    )
     group.add_argument("--encoding", metavar="compact|native", help="how candidates are spelled (default: the model's)")
     group.add_argument(
         "--temperature", type=number, metavar="T", help="of sampling (default: the one it was tuned for)"

@@ -7,6 +7,7 @@ since the code's `get_complexity`, which nothing calls, counts the relative posi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from collm_nas.api import UserError
@@ -18,6 +19,9 @@ HEAD_DIM, MAX_DISTANCE = 64, 14
 TABLE_ROWS = 2 * MAX_DISTANCE + 2
 """Relative distances -14 .. 14, and row 0 for pairs with the class token."""
 MAX_MLP_RATIO = 4.0
+
+Count = Callable[[int, float], int]
+"""A cost of one part of a layer, by embedding width and by its heads or mlp ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +90,51 @@ def _require_whole(name: str, value: float, top: int) -> None:
 
 def params(config: AutoFormerConfig) -> int:
     """Weights and biases of the stand-alone network, all of them trainable."""
-    e = config.embed_dim
-    layers = (_layer_params(e, HEAD_DIM * h, hidden) for h, hidden in zip(config.heads, config.hidden, strict=True))
-    embedding = (3 * PATCH**2 + 1) * e + (1 + TOKENS) * e  # patch convolution; class token and positions
-    return embedding + sum(layers) + 2 * e + (e + 1) * CLASSES
-
-
-def _layer_params(e: int, width: int, hidden: int) -> int:
-    attention = (e + 1) * 3 * width + (width + 1) * e + 4 * TABLE_ROWS * HEAD_DIM
-    return attention + (e + 1) * hidden + (hidden + 1) * e + 4 * e
+    return _total(config, fixed_params, attention_params, mlp_params)
 
 
 def flops(config: AutoFormerConfig) -> int:
     """Multiply-adds for one image; both relative-position products are counted in full, as they are computed."""
+    return _total(config, fixed_flops, attention_flops, mlp_flops)
+
+
+def _total(config: AutoFormerConfig, fixed: Callable[[int], int], attention: Count, mlp: Count) -> int:
+    """The parts of one cost, added up."""
     e = config.embed_dim
-    layers = (_layer_flops(e, HEAD_DIM * h, hidden) for h, hidden in zip(config.heads, config.hidden, strict=True))
-    return GRID * GRID * 3 * PATCH**2 * e + sum(layers) + e * CLASSES
+    return fixed(e) + sum(attention(e, h) for h in config.heads) + sum(mlp(e, r) for r in config.mlp_ratios)
 
 
-def _layer_flops(e: int, width: int, hidden: int) -> int:
-    products = 4 * TOKENS * TOKENS * width  # q.k, q.r_k, attention.v, attention.r_v
-    return TOKENS * (4 * e * width + 2 * e * hidden) + products
+# The parts, for an embedding width `e`: outside the layers, a layer's attention, a layer's feed-forward part.
+
+
+def fixed_params(e: int) -> int:
+    """Patch convolution, class token and positions, last norm, classifier."""
+    return (3 * PATCH**2 + 1) * e + (1 + TOKENS) * e + 2 * e + (e + 1) * CLASSES
+
+
+def attention_params(e: int, heads: float) -> int:
+    """With its relative positions and its norm."""
+    width = HEAD_DIM * int(heads)
+    return (e + 1) * 3 * width + (width + 1) * e + 4 * TABLE_ROWS * HEAD_DIM + 2 * e
+
+
+def mlp_params(e: int, ratio: float) -> int:
+    """Two linear layers and a norm."""
+    hidden = int(e * ratio)
+    return (e + 1) * hidden + (hidden + 1) * e + 2 * e
+
+
+def fixed_flops(e: int) -> int:
+    """Patch convolution and classifier."""
+    return GRID * GRID * 3 * PATCH**2 * e + e * CLASSES
+
+
+def attention_flops(e: int, heads: float) -> int:
+    """Linear layers, and the four products: q.k, q.r_k, attention.v, attention.r_v."""
+    width = HEAD_DIM * int(heads)
+    return TOKENS * 4 * e * width + 4 * TOKENS * TOKENS * width
+
+
+def mlp_flops(e: int, ratio: float) -> int:
+    """Two linear layers."""
+    return TOKENS * 2 * e * int(e * ratio)

@@ -162,17 +162,23 @@ class Block:
 
 def blocks(config: OFAConfig, plan: Plan) -> list[Block]:
     """The fixed block, then those in use, in the network's order; UserError where a length or a value is illegal."""
+    return [_fixed(plan)] + [block_of(plan, i, config.kernels[i], config.expands[i]) for i in _slots(config, plan)]
+
+
+def _fixed(plan: Plan) -> Block:
+    """The first block, which is not searched."""
     first = plan.channels.first
-    found = [Block(0, first, first, first, FIXED_KERNEL, stride=1, squeeze=0, hswish=False)]
-    for slot in _slots(config, plan):
-        number, j = divmod(slot, plan.slots)
-        stage, c_in = plan.stages[number], found[-1].c_out
-        mid = c_in * config.expands[slot]
-        squeeze = _make_divisible(mid // 4) if stage.squeeze else 0
-        stride = 1 if j else stage.stride
-        c_out = plan.channels.stages[number]
-        found.append(Block(slot + 1, c_in, mid, c_out, config.kernels[slot], stride, squeeze, stage.hswish))
-    return found
+    return Block(0, first, first, first, FIXED_KERNEL, stride=1, squeeze=0, hswish=False)
+
+
+def block_of(plan: Plan, slot: int, kernel: int, expand: int) -> Block:
+    """The block in a slot (from 0) with this kernel and expansion; it depends on nothing else."""
+    number, j = divmod(slot, plan.slots)
+    stage, outputs = plan.stages[number], (plan.channels.first, *plan.channels.stages)
+    c_in, c_out = outputs[number + (j > 0)], outputs[number + 1]
+    mid = c_in * expand
+    squeeze = _make_divisible(mid // 4) if stage.squeeze else 0
+    return Block(slot + 1, c_in, mid, c_out, kernel, 1 if j else stage.stride, squeeze, stage.hswish)
 
 
 def _slots(config: OFAConfig, plan: Plan) -> list[int]:
@@ -214,18 +220,45 @@ def _strided(side: int, stride: int) -> int:
 def flops(config: OFAConfig, plan: Plan) -> int:
     """Multiply-adds of one image: convolutions and classifier, without biases, BatchNorm and pooling."""
     side = _strided(config.resolution, plan.stem_stride)
-    total = plan.inputs * FIXED_KERNEL**2 * plan.channels.first * side**2
+    total = _stem(plan, side)
     for block in blocks(config, plan):
         total += block.multiply_adds(side)
         side = _strided(side, block.stride)
     return total + _head(plan, side)
 
 
+def _stem(plan: Plan, side: int) -> int:
+    """Multiply-adds of the first convolution, whose output has this side."""
+    return plan.inputs * FIXED_KERNEL**2 * plan.channels.first * side**2
+
+
+def fixed_flops(plan: Plan, resolution: int) -> int:
+    """Multiply-adds of all that is not searched, for an image of this side."""
+    side = _strided(resolution, plan.stem_stride)
+    last = side
+    for stage in plan.stages:
+        last = _strided(last, stage.stride)
+    return _stem(plan, side) + _fixed(plan).multiply_adds(side) + _head(plan, last)
+
+
+def side_before(plan: Plan, resolution: int, slot: int) -> int:
+    """The side of the map that the block in a slot (from 0) receives."""
+    number, j = divmod(slot, plan.slots)
+    side = _strided(resolution, plan.stem_stride)
+    for stage in plan.stages[: number + (j > 0)]:
+        side = _strided(side, stage.stride)
+    return side
+
+
 def params(config: OFAConfig, plan: Plan) -> int:
     """Trainable parameters of the stand-alone network, whatever its resolution."""
+    return fixed_params(plan) + sum(block.params for block in blocks(config, plan)[1:])
+
+
+def fixed_params(plan: Plan) -> int:
+    """Trainable parameters of all that is not searched."""
     first = (plan.inputs * FIXED_KERNEL**2 + 2) * plan.channels.first
-    head = _head(plan, 1) + 2 * plan.channels.expanded + plan.classes
-    return first + sum(block.params for block in blocks(config, plan)) + head
+    return first + _fixed(plan).params + _head(plan, 1) + 2 * plan.channels.expanded + plan.classes
 
 
 def tutorial_flops(config: OFAConfig) -> int:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from collm_nas.api import Architecture, Encoding, UserError, Variable
+from collm_nas.spaces import _autoformer_costs as costs
 from collm_nas.spaces import official
 from collm_nas.spaces._autoformer_costs import AutoFormerConfig, flops, params
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.spaces.terms import Term
 
 NAMES = {
     "autoformer-tiny": {"size": "tiny"},
@@ -46,6 +48,12 @@ OFFICIAL = {
     "base": Choices(("14", "15", "16"), ("3.0", "3.5", "4.0"), ("9", "10"), ("528", "576", "624")),
 }
 """The tables of the repository's experiments/supernet/*.yaml."""
+
+PARTS = {
+    "flops": (costs.fixed_flops, costs.attention_flops, costs.mlp_flops),
+    "params": (costs.fixed_params, costs.attention_params, costs.mlp_params),
+}
+"""What each cost is the sum of, by the embedding width: outside the layers, attention and MLP of each layer."""
 
 _SPELLINGS = {
     "depth": ("depth", "layer_num"),
@@ -159,3 +167,17 @@ class AutoFormerSpace(CategoricalSpace):
         """`flops` (multiply-adds, the plain count) and `params` of the stand-alone network."""
         config = self.config(arch)
         return {"flops": flops(config), "params": params(config)}
+
+    def terms(self, cost: str) -> list[Term] | None:
+        """Each over the embedding width, which multiplies all: what is fixed, and the two parts of every layer."""
+        if cost not in PARTS:
+            return None
+        fixed, attention, mlp = PARTS[cost]
+        last = len(self.variables) - 1
+        widths = list(enumerate(map(int, self.variables[last].choices)))
+        terms = [Term((last,), {(e,): fixed(width) for e, width in widths})]
+        for position, variable in enumerate(self.variables[1:last], start=1):
+            part = mlp if position <= self.deepest else attention
+            rows = list(enumerate(map(float, variable.choices)))
+            terms.append(Term((position, last), {(c, e): part(w, n) for c, n in rows for e, w in widths}))
+        return terms

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from collm_nas.api import Architecture, Encoding, UserError, Variable
 from collm_nas.spaces import definition, grammar
+from collm_nas.spaces.terms import Term, additive, total
 
 LETTERS = ascii_letters
 CHOICE_CHARS = digits + ascii_lowercase
@@ -232,12 +233,16 @@ class CategoricalSpace:
 
     def cost(self, arch: Architecture) -> dict[str, float]:
         """Additive costs of the active choices; empty where the space has none."""
-        flags = self.active(arch.choices)
-        return {
-            name: table.get("base", 0)
-            + sum(costs[arch.choices[i]] for i, costs in table.get("table", {}).items() if flags[i])
+        on = self.active(arch.choices)
+        parts = {
+            name: [table.get("base", 0)] + [c[arch.choices[i]] for i, c in table.get("table", {}).items() if on[i]]
             for name, table in self.costs.items()
         }
+        return {name: total(values) for name, values in parts.items()}
+
+    def terms(self, cost: str) -> list[Term] | None:
+        """The terms that `cost(arch)[cost]` is the sum of; None where the space can't state them."""
+        return additive(self.costs[cost]) if cost in self.costs else None
 
     # --- spellings ----------------------------------------------------------------------------------------------------
 

@@ -9,14 +9,27 @@ Slots out of use still hold values there, so two official encodings can be one n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from collm_nas.api import Architecture, Encoding, UserError, Variable
 from collm_nas.spaces import official
-from collm_nas.spaces._ofa_mbv3_costs import PLANS, OFAConfig, Plan, flops, params, tutorial_flops
+from collm_nas.spaces._ofa_mbv3_costs import (
+    PLANS,
+    OFAConfig,
+    Plan,
+    block_of,
+    fixed_flops,
+    fixed_params,
+    flops,
+    params,
+    side_before,
+    tutorial_flops,
+)
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.spaces.terms import Term
 
 NAMES = {
     "ofa-mbv3": {"name": "ofa-mbv3"},
@@ -199,6 +212,34 @@ class OFASpace(CategoricalSpace):
         """`flops` (multiply-adds of convolutions and linear layers) and `params` of the stand-alone network."""
         config = self.config(arch)
         return {"flops": flops(config, self.plan), "params": params(config, self.plan)}
+
+    def terms(self, cost: str) -> list[Term] | None:
+        """A constant and a term for each block, over its kernel and expansion; of `flops` over the resolution too."""
+        if cost not in ("flops", "params"):
+            return None
+        by_size = cost == "flops" and self.searches_resolution
+        sizes: dict[tuple[int, ...], int] = {(i,): r for i, r in enumerate(self.resolutions)}
+        sizes = sizes if by_size else {(): self.resolutions[0]}
+        size = (0,) if by_size else ()
+        fixed = {
+            at: fixed_flops(self.plan, r) if cost == "flops" else fixed_params(self.plan) for at, r in sizes.items()
+        }
+        terms = [Term(size, fixed)]
+        for slot in range(self._slots * len(self.plan.stages)):
+            stage, j = divmod(slot, self._slots)
+            kernel = self._depth_position(stage) + 1 + 2 * j
+            terms.append(Term((*size, kernel, kernel + 1), self._block_costs(slot, cost, sizes)))
+        return terms
+
+    def _block_costs(self, slot: int, cost: str, sizes: Mapping[tuple[int, ...], int]) -> dict[tuple[int, ...], int]:
+        """The cost of a slot's block by (the resolution's choice, if `sizes` has any, and) kernel and expansion."""
+        costs = {}
+        for (k, kernel), (e, expand) in itertools.product(enumerate(self.plan.kernels), enumerate(self.plan.expands)):
+            block = block_of(self.plan, slot, kernel, expand)
+            for at, resolution in sizes.items():
+                side = side_before(self.plan, resolution, slot)
+                costs[(*at, k, e)] = block.multiply_adds(side) if cost == "flops" else block.params
+        return costs
 
     def tutorial_flops(self, arch: Architecture) -> int:
         """The look-up table's FLOPs of the official search tutorial, made for width 1.2; the CoLLM-NAS paper's caps are

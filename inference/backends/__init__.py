@@ -11,6 +11,8 @@ from collm_nas.api import Constraint, UserError
 if TYPE_CHECKING:
     from inference.vocabulary import Vocabulary
 
+_EXTRAS = ("llguidance", "xgrammar")  # packages of the extra `structured`
+
 
 class Backend(Protocol):
     """Compiles constraints for one tokenizer."""
@@ -25,8 +27,16 @@ def names() -> list[str]:
 
 
 def load(name: str, vocabulary: Vocabulary) -> Backend:
-    """The backend of this name for this vocabulary; UserError if there is none."""
+    """The backend of this name for this vocabulary; UserError if there is none or its package is not installed."""
     if name not in names():
         raise UserError(f"there is no grammar backend {name!r}; choose one of {', '.join(names())}")
-    backend: Backend = import_module(f"{__name__}.{name}").create(vocabulary)
+    try:
+        backend: Backend = import_module(f"{__name__}.{name}").create(vocabulary)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        raise UserError(
+            f"grammar backend {name!r} needs the package {error.name}, which is not installed; get it with: "
+            f"pip install 'collm-nas[structured]'"
+        ) from None
     return backend

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from outlines.backends.outlines_core import OutlinesCoreBackend, OutlinesCoreLogitsProcessor
 from outlines_core import Guide, Index
 from outlines_core import Vocabulary as CoreVocabulary
-from outlines_core.json_schema import build_regex_from_schema
 
-from collm_nas.api import END, Constraint, UserError
+from collm_nas.api import Constraint
+from inference.backends._canonical import Bools, Canonical
+from inference.backends._compiler import compiler
 from inference.vocabulary import Vocabulary
 
-_GRAMMARS = 64  # compiled constraints kept; a search uses two
+_MASKS = 64  # masks of states kept while their neighbours are looked at
 
 
 def _index(pattern: str, tokens: CoreVocabulary) -> Index:
@@ -32,52 +33,29 @@ def _index(pattern: str, tokens: CoreVocabulary) -> Index:
 class Grammar:
     """A compiled constraint: which tokens each state of its automaton allows, looked up once a state."""
 
-    def __init__(self, pattern: str, backend: OutlinesCore) -> None:
-        self.index = _index(pattern, backend.tokens)
-        self._vocabulary = backend.vocabulary
-        self._allowed: dict[tuple[int, int], torch.Tensor] = {}
-        self._states: dict[int, tuple[int, ...]] = {}
-        self._firsts: dict[int, frozenset[str]] = {}
+    def __init__(self, pattern: str, tokens: CoreVocabulary, canonical: Canonical) -> None:
+        self.index = _index(pattern, tokens)
+        self.canonical = canonical
+        self._allowed: dict[tuple[int, str], torch.Tensor] = {}
+        self._mask = lru_cache(_MASKS)(self._read_mask)
 
-    def allowed(self, guide: Guide, last: int) -> torch.Tensor:
-        """Ids that may follow where the guide stands and `last` was the token before (-1: none)."""
-        key = (guide.get_state(), last if self._vocabulary.merges else -1)
+    def allowed(self, state: int, tails: str) -> torch.Tensor:
+        """Ids that may follow in this state, where none may begin with one of `tails` (see `Canonical`)."""
+        key = (state, tails)
         if key not in self._allowed:
-            self._allowed[key] = torch.tensor(self._list(*key), dtype=torch.long)
+
+            def leads(token: int, wanted_V: Bools) -> bool:
+                return bool((self._mask(self.index.get_next_state(state, token)) & wanted_V).any())
+
+            kept_V = self.canonical.narrow(self._mask(state), tails, leads)
+            self._allowed[key] = torch.from_numpy(kept_V.nonzero()[0])
         return self._allowed[key]
 
-    def _list(self, state: int, last: int) -> list[int]:
-        tokens = self._tokens(state)
-        if not self._vocabulary.merges:
-            return list(tokens)
-        return [t for t in self._canonical(tokens, last) if self._continues(state, t)]
-
-    def _tokens(self, state: int) -> tuple[int, ...]:
-        """What the automaton allows in this state, canonical or not."""
-        if state not in self._states:
-            self._states[state] = tuple(sorted(self.index.get_allowed_tokens(state) or []))
-        return self._states[state]
-
-    def _canonical(self, tokens: Sequence[int], last: int) -> list[int]:
-        """Without those that, after `last`, spell a pair or a mark which the tokenizer writes as one token."""
-        vocabulary = self._vocabulary
-        marks = any(vocabulary.spells_mark(t) for t in tokens)
-        kept = [t for t in tokens if last < 0 or not vocabulary.splits_pair(last, t)]
-        return [t for t in kept if not (marks and vocabulary.texts[t] == "<")]
-
-    def _continues(self, state: int, token: int) -> bool:
-        """Whether a canonical token (or the end) may follow `token`: else only its pair may be written here."""
-        if token == self._vocabulary.eos:
-            return True
-        after = self.index.get_next_state(state, token)
-        return bool(self._first_characters(after) - {*self._vocabulary.tails(token)})
-
-    def _first_characters(self, state: int) -> frozenset[str]:
-        """With what the tokens allowed in this state begin (`END` for the end). A mark's `<` stands for itself."""
-        if state not in self._firsts:
-            texts = (self._vocabulary.texts[t] or END for t in self._tokens(state))
-            self._firsts[state] = frozenset(text[0] for text in texts)
-        return self._firsts[state]
+    def _read_mask(self, state: int) -> Bools:
+        """What the automaton allows in this state, canonical or not, of shape (V,)."""
+        mask: Bools = np.zeros(self.canonical.vocabulary.size, np.bool_)
+        mask[self.index.get_allowed_tokens(state) or []] = True
+        return mask
 
 
 class GrammarProcessor(OutlinesCoreLogitsProcessor):
@@ -106,7 +84,8 @@ class GrammarProcessor(OutlinesCoreLogitsProcessor):
     def _keep_allowed(self, batch_size: int, logits: torch.Tensor) -> torch.Tensor:
         biased = torch.full_like(logits, -torch.inf)
         for i in range(batch_size):
-            ids = self._grammar.allowed(self._guides[i], self._last[i]).to(logits.device)
+            tails = self._grammar.canonical.tails_of(self._last[i])
+            ids = self._grammar.allowed(self._guides[i].get_state(), tails).to(logits.device)
             biased[i, ids] = logits[i, ids]
         return biased
 
@@ -115,33 +94,23 @@ class OutlinesCore:
     """The backend for one vocabulary; compiled constraints are kept by their text."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
-        ids, texts = vocabulary.ids, vocabulary.texts
-        self.tokens = OutlinesCoreBackend.create_outlines_core_vocabulary(
-            ids,
-            vocabulary.eos,
-            vocabulary.tokenizer.eos_token,
-            lambda token: str(texts[ids[token]]) if token in ids else token,
-        )
-        self._compile = lru_cache(_GRAMMARS)(self._compile_new)
+        tokens, canonical = core_vocabulary(vocabulary), Canonical(vocabulary)
+        self._compile = compiler("outlines_core", {"regex": lambda pattern: Grammar(pattern, tokens, canonical)})
 
     def processor(self, constraint: Constraint) -> GrammarProcessor:
         """A fresh processor for this constraint; UserError where it can't be compiled."""
         return GrammarProcessor(self._compile(constraint))
 
-    def _compile_new(self, constraint: Constraint) -> Grammar:
-        if constraint.kind not in ("regex", "json"):
-            raise UserError(
-                f"grammar backend 'outlines_core' takes constraints of kind regex or json, but got {constraint.kind!r}"
-            )
-        try:
-            pattern = build_regex_from_schema(constraint.text, "") if constraint.kind == "json" else constraint.text
-            return Grammar(pattern, self)
-        except (ValueError, TypeError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"grammar backend 'outlines_core' can't use the {constraint.kind} {constraint.text[:80]!r}: {reason}"
-            ) from None
+
+def core_vocabulary(vocabulary: Vocabulary) -> CoreVocabulary:
+    """The vocabulary as outlines_core reads it."""
+    ids, texts = vocabulary.ids, vocabulary.texts
+    return OutlinesCoreBackend.create_outlines_core_vocabulary(
+        ids,
+        vocabulary.eos,
+        vocabulary.tokenizer.eos_token,
+        lambda token: str(texts[ids[token]]) if token in ids else token,
+    )
 
 
 def create(vocabulary: Vocabulary) -> OutlinesCore:

@@ -10,30 +10,51 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from collm_nas.api import END, Completion, Request, UserError
 from inference import vocabulary
 from inference.backends import load as load_backend
 from inference.drafts import DRAFTS, Without, keep
 from inference.folder import ModelFolder
+from inference.measure import Step, measure
 
 if TYPE_CHECKING:
     import torch
 
+    from inference.exact import Reweighing
+    from inference.processors import Norms, Sampler
+    from inference.trie import Node
+
+_REWEIGHING: dict[str, Reweighing] = {"reweighted": "reweighted", "asap": "asap"}
 _OTHER = 0x5EED  # turns a request's seed into another, for the rows after the drafts
 _SMALL = 80_000_000  # bytes of weights; below, a second thread or a GPU waits longer than it works
+
+
+class _Answer(NamedTuple):
+    completion: Completion
+    steps: list[Step]
 
 
 class TransformersEngine:
     """Answers requests with one base model and its two adapters (`api.Engine`)."""
 
-    def __init__(self, folder: ModelFolder, model: Any, tokenizer: Any, backend: str, drafts: int = 0) -> None:
+    def __init__(
+        self,
+        folder: ModelFolder,
+        model: Any,
+        tokenizer: Any,
+        backend: str,
+        drafts: int = 0,
+        reweighing: Reweighing | None = None,
+    ) -> None:
         """`model` is a PeftModel with the adapters `navigator` and `generator`; `tokenizer` is its base's.
 
-        `drafts`: how many drafts a wanted completion are sampled before the mask is used (see `inference.drafts`).
+        `drafts`: how many drafts a wanted completion are sampled before the mask is used (see `inference.drafts`); or
+        at most, with a `reweighing` (see `inference.exact`).
         """
         self.drafts = drafts
+        self.reweighing = reweighing
         self.folder = folder
         self.model = model
         self.tokenizer = tokenizer
@@ -46,43 +67,89 @@ class TransformersEngine:
     def generate(self, request: Request) -> list[Completion]:
         """`request.n` completions, fewer where its mask leaves fewer; equal requests, equal answers.
 
-        Tokens of drafts that were thrown away count: they are spread over the completions.
+        Tokens of drafts that were thrown away count: they are spread over the completions. UserError where sampling
+        `reweighted` or `asap` can't be had (see `inference.exact`).
         """
         n = request.n if request.mask is None else min(request.n, request.mask.count(""))
         if n < 1:
             return []
         start = time.perf_counter()
         prompt_1L = self._encode(request)
-        kept, wasted = self._draft(request, prompt_1L, n)
-        if len(kept) < n:
-            kept += self._answer(self._without(request, kept), prompt_1L, n - len(kept))
+        if self.reweighing and _constrained(request):
+            kept, wasted = self._reweigh(request, prompt_1L, n, self.reweighing)
+        else:
+            kept, wasted = self._draft(request, prompt_1L, n)
+            if len(kept) < n:
+                kept += self._answer(self._without(request, kept), prompt_1L, n - len(kept), _constrained(request))
+        measured = [measure(a.steps, request.mask, self.vocabulary) if a.steps else {} for a in kept]
         share = (time.perf_counter() - start) / n
         return [
             replace(
-                answer,
-                tokens=answer.tokens + _part(wasted, i, n),
+                answer.completion,
+                tokens=answer.completion.tokens + _part(wasted, i, n),
                 prompt_tokens=_part(prompt_1L.shape[1], i, n),
                 seconds=share,
+                **measured[i],
             )
             for i, answer in enumerate(kept)
         ]
 
-    def _draft(self, request: Request, prompt_1L: torch.Tensor, n: int) -> tuple[list[Completion], int]:
+    def _draft(self, request: Request, prompt_1L: torch.Tensor, n: int) -> tuple[list[_Answer], int]:
         """Up to `n` completions that the mask allows, sampled without it, and the tokens of those thrown away."""
         if request.mask is None or not self.drafts or request.temperature == 0:
             return [], 0
-        answers = self._answer(replace(request, mask=None), prompt_1L, self.drafts * n)
-        kept = [answers[i] for i in keep([a.text if a.finished else END for a in answers], request.mask, n)]
-        return kept, sum(a.tokens for a in answers) - sum(a.tokens for a in kept)
+        answers = self._answer(replace(request, mask=None), prompt_1L, self.drafts * n, True)
+        texts = [a.completion.text if a.completion.finished else END for a in answers]
+        kept = [answers[i] for i in keep(texts, request.mask, n)]
+        return kept, _tokens(answers) - _tokens(kept)
 
-    def _without(self, request: Request, kept: list[Completion]) -> Request:
+    def _reweigh(self, request: Request, prompt_1L: torch.Tensor, n: int, way: Reweighing) -> tuple[list[_Answer], int]:
+        """`n` completions from the model's law conditioned on what is allowed, and the tokens of other drafts."""
+        from inference.exact import Tree
+
+        tree = Tree(self.vocabulary, request, n, self.drafts, way)
+        kept: list[_Answer] = []
+        spent = 0
+        while tree.missing:
+            size, sampler = tree.batch(), tree.drafts()
+            answers = self._sample(request, prompt_1L, size, sampler, tree.norms)
+            spent += _tokens(answers)
+            for i in tree.settle(sampler):
+                kept.append(_Answer(replace(answers[i].completion, exact=tree.exact), answers[i].steps))
+        return kept, spent - _tokens(kept)
+
+    def explore(self, request: Request, most: int) -> Node:
+        """The whole tree of what a constrained request allows, each text read by the model (see `inference.law`).
+
+        UserError where it has more than `most` answers, or some that the token limit cuts.
+        """
+        from inference.exact import explore
+
+        prompt_1L = self._encode(request)
+        return explore(self.vocabulary, request, most, lambda n, *with_: self._sample(request, prompt_1L, n, *with_))
+
+    def _without(self, request: Request, kept: list[_Answer]) -> Request:
         """The request for what `kept` leaves, with a seed of its own."""
         if request.mask is None or not kept:
             return request
-        return replace(request, mask=Without(request.mask, [a.text for a in kept]), seed=request.seed ^ _OTHER)
+        texts = [a.completion.text for a in kept]
+        return replace(request, mask=Without(request.mask, texts), seed=request.seed ^ _OTHER)
 
-    def _answer(self, request: Request, prompt_1L: torch.Tensor, n: int) -> list[Completion]:
-        return [self._completion(ids) for ids in self._complete(request, prompt_1L, n)]
+    def _answer(self, request: Request, prompt_1L: torch.Tensor, n: int, measured: bool) -> list[_Answer]:
+        from inference.processors import Norms, Sampler
+
+        norms = Norms(self.vocabulary, request.temperature) if measured else None
+        sampler = Sampler(self.vocabulary, request.seed, request.temperature, request.mask, norms)
+        return self._sample(request, prompt_1L, n, sampler, norms)
+
+    def _sample(
+        self, request: Request, prompt_1L: torch.Tensor, n: int, sampler: Sampler, norms: Norms | None
+    ) -> list[_Answer]:
+        """`n` rows drawn by `sampler` under the request's grammar, with its steps where norms are kept."""
+        grammar = [self.backend.processor(request.constraint)] if request.constraint else []
+        processors = [*([norms] if norms else []), *grammar, sampler]
+        rows = [self._completion(ids) for ids in self._complete(request, prompt_1L, n, processors)]
+        return [_Answer(row, steps) for row, steps in zip(rows, sampler.steps, strict=True)]
 
     def _encode(self, request: Request) -> torch.Tensor:
         """The prompt's ids, (1, L); wrapped as a user's message where the tokenizer has a chat template."""
@@ -102,7 +169,7 @@ class TransformersEngine:
             )
         return ids.to(self._base.device)
 
-    def _complete(self, request: Request, prompt_1L: torch.Tensor, n: int) -> list[list[int]]:
+    def _complete(self, request: Request, prompt_1L: torch.Tensor, n: int, processors: list[Any]) -> list[list[int]]:
         """The `n` answers as lists of ids, without what follows the end token.
 
         The prompt is read once and its KV cache repeated for the rows, then transformers' own `generate` runs. CPU time
@@ -119,7 +186,7 @@ class TransformersEngine:
                 input_ids=prompt_1L.expand(n, -1),
                 attention_mask=torch.ones_like(prompt_1L).expand(n, -1),
                 past_key_values=cache,
-                logits_processor=LogitsProcessorList(self._processors(request)),
+                logits_processor=LogitsProcessorList(processors),
                 max_new_tokens=request.max_tokens,
                 do_sample=False,
             )
@@ -138,13 +205,6 @@ class TransformersEngine:
             cache.batch_repeat_interleave(n)
         return cache
 
-    def _processors(self, request: Request) -> list[Any]:
-        """The grammar's processor, if any, and then the sampler."""
-        from inference.processors import Sampler
-
-        grammar = [self.backend.processor(request.constraint)] if request.constraint else []
-        return [*grammar, Sampler(self.vocabulary, request.seed, request.temperature, request.mask)]
-
     def _switch(self, role: str) -> None:
         if self.model.active_adapter != role:
             self.model.set_adapter(role)
@@ -158,12 +218,21 @@ class TransformersEngine:
 
     def describe(self) -> dict[str, Any]:
         """What the protocol line and the journal's header keep of this engine."""
-        return {"engine": "transformers", "backend": self._backend_name, "drafts": self.drafts, **self._identity}
+        way = {"sampling": self.reweighing} if self.reweighing else {}
+        return {"engine": "transformers", "backend": self._backend_name, "drafts": self.drafts, **way, **self._identity}
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
         device, dtype = self._base.device.type, str(self._base.dtype).removeprefix("torch.")
         return {**self.folder.describe(), "device": device, "dtype": dtype}
+
+
+def _constrained(request: Request) -> bool:
+    return request.constraint is not None or request.mask is not None
+
+
+def _tokens(answers: list[_Answer]) -> int:
+    return sum(answer.completion.tokens for answer in answers)
 
 
 def _part(total: int, i: int, n: int) -> int:
@@ -203,7 +272,7 @@ def create(
     if small and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     tuned = _adapt(base.to("cuda" if cuda else "cpu"), folder)
-    return TransformersEngine(folder, tuned, tokenizer, backend, DRAFTS[sampling])
+    return TransformersEngine(folder, tuned, tokenizer, backend, DRAFTS[sampling], _REWEIGHING.get(sampling))
 
 
 def _adapt(base: Any, folder: ModelFolder) -> Any:

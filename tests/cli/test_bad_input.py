@@ -46,7 +46,7 @@ CASES = [
     (f"{T} --seed -1", "--seed"),
     (f"{T} --target nan", "--target must be a finite number"),
     (f"{T} --max-hours -1", "--max-hours"),
-    (f"{T} --decoding magic", "--decoding 'magic' is unknown; legal: free, json, legal, new"),
+    (f"{T} --decoding magic", "--decoding 'magic' is unknown; legal: free, json, legal, affordable, new"),
     (f"{T} --encoding morse", "--encoding 'morse' is unknown"),
     (f"{T} --sampling best", "--sampling 'best' is unknown"),
     (f"{T} --over-cap maybe", "--over-cap 'maybe' is unknown"),

@@ -126,7 +126,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"init": -1}, "--init"),
     ({"init": 11, "budget": 10}, "--init 11 is more than --budget 10"),
     ({"seed": -1}, "--seed"),
-    ({"decoding": "magic"}, "--decoding 'magic' is unknown; legal: free, json, legal, new"),
+    ({"decoding": "magic"}, "--decoding 'magic' is unknown; legal: free, json, legal, affordable, new"),
     ({"sampling": "greedy"}, "--sampling"),
     ({"encoding": "morse"}, "--encoding 'morse'"),
     ({"optimizer": "randm"}, "did you mean 'random'"),
@@ -161,7 +161,7 @@ def test_caps_that_exclude_each_other(tmp_path: Path) -> None:
     ]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     evaluator = table.load(SPACE, tmp_path / "t.csv", "fitness")
-    with pytest.raises(UserError, match="no architecture was found that meets --max-flops 20 and --max-params 50"):
+    with pytest.raises(UserError, match="no architecture meets --max-flops 20 and --max-params 50"):
         search(SPACE, evaluator, optimizer="random", max_flops=20.0, max_params=50.0)
     result = search(SPACE, evaluator, optimizer="random", max_params=100.0, budget=5)
     assert all(row["arch"][0] != "0" for row in result.history), "the table's own costs count"

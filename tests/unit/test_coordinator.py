@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from collm_nas import coordinator, prompts
+from collm_nas import coordinator, prompts, spaces
 from collm_nas.api import (
     Candidate,
     Caps,
     Completion,
     DecodingMode,
+    Encoding,
     Evaluation,
     Observation,
     Problem,
@@ -185,3 +186,69 @@ def test_a_round_is_remembered_by_the_strategy_of_its_best_candidate() -> None:
 def test_a_wrong_number_of_strategies_is_named(wrong: Any) -> None:
     with pytest.raises(UserError, match=f"strategies {wrong!r} must be"):
         coordinator.create(Problem(SPACE, 0, 10), Script(PLAN.compact(SPACE), []), strategies=wrong)
+
+
+CAPPED = Problem(SPACE, 0, 10, Caps({"flops": 1.0}), SPACE.cost)
+
+
+@pytest.mark.parametrize(
+    ("decoding", "problem", "counts"),
+    [
+        ("legal", CAPPED, None),
+        ("affordable", CAPPED, (3, False)),
+        ("affordable", Problem(SPACE, 0, 10), None),
+        ("affordable", Problem(SPACE, 0, 10, Caps({"flops": 1.0}, "evaluate"), SPACE.cost), None),
+        ("new", CAPPED, (3, True)),
+        ("new", Problem(SPACE, 0, 10, Caps({"flops": 1.0}, "evaluate"), SPACE.cost), (6, True)),
+        ("new", Problem(SPACE, 0, 10), (6, True)),
+    ],
+)
+def test_caps_that_reject_are_held_by_the_mask(
+    decoding: DecodingMode, problem: Problem, counts: tuple[int, bool] | None
+) -> None:
+    """`counts`: how many architectures the mask has, and whether one that was visited is missing next time."""
+    script = Script(PLAN.compact(SPACE), ["a0b0", "a0b0"])
+    asked = coordinator.create(problem, script, decoding=decoding)
+    asked.tell([Observation(Candidate(SPACE.make((0, 0)), "init"), "evaluated", Evaluation(1.0))])
+    asked.ask(1)
+    mask = script.requests[1].mask
+    if counts is None:
+        assert mask is None
+        return
+    size, distinct = counts
+    assert mask is not None and bool(mask.count("a0b0\0")) != distinct
+    texts = [SPACE.format(arch, "compact") + "\0" for arch in SPACE.all()]
+    assert sum(mask.count(text) > 0 for text in texts) == size - distinct
+    assert (mask.count("") > 100) != distinct  # rows may repeat, or not
+
+
+@pytest.mark.parametrize("decoding", ["legal", "affordable", "new"])
+def test_nothing_is_asked_once_all_that_is_affordable_was_visited(decoding: DecodingMode) -> None:
+    script = Script(PLAN.compact(SPACE), [])
+    asked = coordinator.create(CAPPED, script, decoding=decoding)
+    cheap = [arch for arch in SPACE.all() if SPACE.cost(arch)["flops"] <= 1.0]
+    asked.tell([Observation(Candidate(a, "init"), "evaluated", Evaluation(0.0)) for a in cheap])
+    assert asked.ask(5) == []
+    assert not script.requests
+
+
+def test_a_tables_own_costs_hold_in_the_mask_and_measured_ones_do_not() -> None:
+    space = CategoricalSpace("s", SPACE.variables)
+    caps = Caps({"flops": 1.0, "latency": 5.0})
+    script = Script(PLAN.compact(SPACE), ["a0b0"])
+    costs = lambda arch: {**SPACE.cost(arch), "latency": 9.0}  # noqa: E731
+    candidates = coordinator.create(Problem(space, 0, 10, caps, costs), script).ask(1)
+    assert [c.arch and c.arch.choices for c in candidates] == [(0, 0)]  # over the latency: the runner drops it
+    mask = script.requests[1].mask
+    assert mask is not None and mask.count("a0b1\0") and not mask.count("a1b2\0")
+
+
+@pytest.mark.parametrize("encoding", ["compact", "native"])
+def test_a_native_form_that_looks_like_json_is_read(encoding: Encoding) -> None:
+    """Once every native answer in OFA's space was taken for the `json` mode's object, and none was valid."""
+    space = spaces.load("ofa-mbv3")
+    arch = space.sample(random.Random(0))
+    plan = prompts.empty_strategy(space, [arch] * 3)
+    script = Script(plan.compact(space), [space.format(arch, encoding)])
+    asked = coordinator.create(Problem(space, 0, 10), script, encoding=encoding)
+    assert [candidate.arch for candidate in asked.ask(1)] == [arch]

@@ -1,0 +1,181 @@
+"""One factor at a time around the default search: questions, the searches that answer them, and their answers.
+
+A cell that fails keeps its error in one line; the others go on. Whatever was searched is kept and not run again; since
+the key of a search holds the model's hash, the same command after a new model answers everything anew.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval import bench
+from eval.ablations import Cell, Question
+from eval.metrics import Estimate, Paired, bootstrap, paired
+from eval.rows import MODEL_ROW, Row
+
+Record = dict[str, Any]
+ENOUGH = 5
+"""Seeds below which a bootstrap interval says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A cell's figures: means over the seeds that did not fail; shares of what was attempted by the models."""
+
+    label: str
+    searches: int
+    failed: int
+    error: str
+    regret: Estimate | None = None
+    """Normalised: 0 is the best known, 1 a typical random point."""
+    against: Paired | None = None
+    """The cell's normalised regret minus the first cell's, seed by seed."""
+    attempted: float = 0.0
+    valid: float = 0.0
+    unique: float = 0.0
+    evaluated: float = 0.0
+    tokens: float = 0.0
+    """Completion tokens an evaluated candidate, strategies and what was thrown away included."""
+    milliseconds: float = 0.0
+    """Of the models, an evaluated candidate."""
+
+
+def job(protocol: bench.Protocol, cell: Cell, seed: int, given: dict[str, Any]) -> bench.Job:
+    """The search of a cell; `given`: options of all cells (the model, say) that it does not set itself."""
+    options = {**given, **dict(cell.options)}
+    if cell.relabel:
+        protocol = replace(protocol, problem=replace(protocol.problem, relabel=True))
+    return bench.Job(protocol, Row(cell.label, MODEL_ROW, tuple(sorted(options.items()))), seed)
+
+
+def attempt(job: bench.Job) -> Record:
+    """The search's record, or the error that ended it."""
+    try:
+        return bench.search(job)
+    except Exception as error:  # of any library here: it is what this cell found, and the others go on
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return {"key": job.key(), "row": job.row.label, "seed": job.seed, "error": reason}
+
+
+def run(
+    protocol: bench.Protocol,
+    questions: Sequence[Question],
+    journal: Path,
+    given: dict[str, Any],
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, list[Record]]:
+    """The records of every cell by its label; a cell that questions share is searched once, and failed ones again."""
+    cells = {cell.label: cell for question in questions for cell in question.cells}
+    jobs = [job(protocol, cell, seed, given) for seed in range(protocol.seeds) for cell in cells.values()]
+    _forget_failures(journal)
+    found: dict[str, list[Record]] = {label: [] for label in cells}
+    for record in bench.run_jobs(jobs, journal, processes, progress, attempt):
+        found[record["row"]].append(record)
+    return found
+
+
+def _forget_failures(journal: Path) -> None:
+    """Leave out what failed before: the reason may be mended."""
+    if journal.exists():
+        kept = [line for line in journal.read_text(encoding="utf-8").splitlines() if '"error": ' not in line]
+        journal.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def line(label: str, records: Iterable[Record], first: Iterable[Record]) -> Line:
+    """The figures of a cell, against the records of the question's first cell."""
+    records = list(records)
+    good, errors = [r for r in records if "error" not in r], [r["error"] for r in records if "error" in r]
+    made = Line(label, len(good), len(errors), errors[0] if errors else "")
+    if not good:
+        return made
+    own, other = ({r["seed"]: r["normalised_regret"] for r in some if "error" not in r} for some in (good, first))
+    counts = {name: sum(_model(r, name) for r in good) for name in ("attempted", "valid", "unique", "evaluated")}
+    attempted, evaluated = max(1, counts["attempted"]), max(1, counts["evaluated"])
+    return replace(
+        made,
+        regret=bootstrap(list(own.values())),
+        against=paired(own, other) if own.keys() & other.keys() else None,
+        attempted=counts["attempted"] / len(good),
+        valid=counts["valid"] / attempted,
+        unique=counts["unique"] / attempted,
+        evaluated=counts["evaluated"] / len(good),
+        tokens=sum(r["tokens"]["completion"] for r in good) / evaluated,
+        milliseconds=1000 * sum(r["seconds"]["llm"] for r in good) / evaluated,
+    )
+
+
+def _model(record: Record, count: str) -> int:
+    """Of what the models proposed (repaired answers are theirs, too), not of the random start."""
+    return sum(counts.get(count, 0) for who, counts in record["counts_by_proposer"].items() if who != "init")
+
+
+def answer(lines: Sequence[Line]) -> str:
+    """What the cells say of the first, in a sentence each, with the interval that it rests on."""
+    return " ".join(_sentence(lines[0].label, line) for line in lines[1:])
+
+
+def _sentence(first: str, line: Line) -> str:
+    name = line.label[:1].upper() + line.label[1:]
+    if line.regret is None or line.against is None:
+        return f"{name} failed: {line.error}."
+    difference = line.against.difference
+    word = "level with" if not line.against.decided else "worse than" if difference.mean > 0 else "better than"
+    if line.searches < ENOUGH:
+        word = "not yet to be told from"
+    told = f"{name} is {word} {first} (normalised regret {difference.text()} apart on {line.searches} seeds"
+    if line.valid < 0.9995:
+        told += f"; {100 * line.valid:.0f} % of what it emits is legal"
+    return told + ")." + (f" {line.failed} searches failed: {line.error}." if line.failed else "")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+TIDY = (
+    "cell", "seed", "error", "normalised_regret", "final", "queries", "attempted", "valid", "unique", "evaluated",
+    "tokens_prompt", "tokens_completion", "seconds_llm", "seconds_total",
+)  # fmt: skip
+
+
+def tidy(found: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    """A row a search; counts are those of the models' candidates."""
+    return [_row(label, record) for label, records in found.items() for record in records]
+
+
+def _row(label: str, record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(TIDY)
+    row |= {"cell": label, "seed": record["seed"], "error": record.get("error")}
+    if "error" in record:
+        return row
+    row |= {name: record[name] for name in ("normalised_regret", "final", "queries")}
+    row |= {name: _model(record, name) for name in ("attempted", "valid", "unique", "evaluated")}
+    row |= {f"tokens_{name}": record["tokens"][name] for name in ("prompt", "completion")}
+    return row | {f"seconds_{name}": record["seconds"][name] for name in ("llm", "total")}
+
+
+def write(folder: Path, found: dict[str, list[Record]]) -> None:
+    """`ablate.csv` and `ablate.parquet`: a row a search; `curves.csv`: a row a query."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = tidy(found)
+    with (folder / "ablate.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, TIDY)
+        writer.writeheader()
+        writer.writerows(rows)
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "ablate.parquet")
+    with (folder / "curves.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("cell", "seed", "query", "best"))
+        for label, records in found.items():
+            for record in records:
+                table.writerows(
+                    (label, record["seed"], query, best) for query, best in enumerate(record.get("curve", ()), start=1)
+                )

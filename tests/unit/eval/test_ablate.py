@@ -1,0 +1,156 @@
+"""Ablations by the embedded model on little budgets: shared cells, failures, resuming, answers, files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from collm_nas import cli, spaces
+from collm_nas.api import UserError
+from eval import ablate, ablate_page, ablations, variants
+from eval.ablations import DEFAULT, Question, cell
+from eval.bench import Protocol
+from eval.problems import ProblemSpec
+
+DIGITS = ProblemSpec(kind="digits-cells", fitness="valid", report=("test",))
+SMALL = Protocol(problem=DIGITS, budget=14, init=8, batch=3, seeds=2)
+BROKEN = cell("broken", grammar_backend="no-such-backend")
+QUESTIONS = (
+    Question("one", "Does it end?", (DEFAULT, cell("blind", variant="blind"), BROKEN)),
+    Question("two", "Do labels matter?", (DEFAULT, cell("choices relabelled", relabel=True))),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ablate")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[str, list[ablate.Record]]:
+    return ablate.run(SMALL, QUESTIONS, folder / "searches.jsonl", {})
+
+
+def test_each_cell_is_searched_once_and_a_failure_does_not_lose_the_rest(found, folder):
+    assert {label: len(records) for label, records in found.items()} == {
+        "default": 2, "blind": 2, "broken": 2, "choices relabelled": 2,
+    }  # fmt: skip
+    assert all("no-such-backend" in record["error"] for record in found["broken"])
+    assert all(len(record["curve"]) == 14 for label in ("default", "blind") for record in found[label])
+    assert len((folder / "searches.jsonl").read_text().splitlines()) == 8
+
+
+def test_only_failures_are_tried_again(found, folder):
+    tried: list[tuple[int, int]] = []
+    again = ablate.run(SMALL, QUESTIONS, folder / "searches.jsonl", {}, progress=lambda *done: tried.append(done))
+    assert tried == [(7, 8), (8, 8)]
+    assert again["default"] == found["default"]
+
+
+def test_the_answer_names_interval_and_failure(found):
+    lines = [ablate.line(c.label, found[c.label], found["default"]) for c in QUESTIONS[0].cells]
+    assert lines[0].against.difference.mean == 0 and lines[0].valid == 1
+    said = ablate.answer(lines)
+    assert "Blind is not yet to be told from default (normalised regret " in said and "apart on 2 seeds)" in said
+    assert "Broken failed: UserError: there is no grammar backend 'no-such-backend'" in said
+
+
+def test_tables_hold_a_row_a_search(found, tmp_path):
+    ablate.write(tmp_path, found)
+    rows = list(csv.DictReader((tmp_path / "ablate.csv").read_text().splitlines()))
+    assert len(rows) == 8 and set(ablate.TIDY) == set(rows[0])
+    default = next(row for row in rows if row["cell"] == "default")
+    assert default["attempted"] == default["valid"] == default["unique"] == default["evaluated"] == "6"
+    assert parquet.read_table(tmp_path / "ablate.parquet").to_pylist() == ablate.tidy(found)
+    curves = list(csv.DictReader((tmp_path / "curves.csv").read_text().splitlines()))
+    assert len(curves) == 6 * 14
+
+
+def test_the_page_holds_every_question_and_no_request(found):
+    made = ablate_page.page(QUESTIONS, found, "protocol <b>", "embedded")
+    assert all(question.text in made for question in QUESTIONS)
+    assert "<b>" not in made.split("<main>")[1].split("</header>")[0], "names are escaped"
+    assert "http" not in made and "<script" not in made and made.count("<svg") == 2
+
+
+def test_every_question_is_complete():
+    for name in ablations.names():
+        question = ablations.load(name)
+        assert question.text.endswith("?") and question.cells[0] == DEFAULT
+        assert len({c.label for c in question.cells}) == len(question.cells) > 1
+        for c in question.cells:
+            assert dict(c.options).get("variant") in (None, *variants.NAMES)
+    with pytest.raises(UserError, match=r"--question .mods. is unknown; legal: .*modes"):
+        ablations.load("mods")
+
+
+@pytest.mark.parametrize("variant", variants.NAMES)
+def test_variants_search_to_the_end(variant, tmp_path):
+    question = Question("q", "?", (cell("c", variant=variant),))
+    protocol = Protocol(problem=DIGITS, budget=10, init=6, batch=4, seeds=1)
+    (record,) = ablate.run(protocol, [question], tmp_path / "s.jsonl", {})["c"]
+    assert "error" not in record and len(record["curve"]) == 10
+
+
+def test_permuted_scores_reach_the_navigator_and_the_truth_is_kept(tmp_path):
+    """On the same seed the first candidates differ, since the digest does, but what is remembered is right."""
+    records = ablate.run(
+        SMALL, [Question("q", "?", (DEFAULT, cell("p", variant="permuted-scores")))], tmp_path / "s", {}
+    )
+    assert records["default"][0]["curve"][:8] == records["p"][0]["curve"][:8]
+    assert [r["counts"] for r in records["p"]] == [r["counts"] for r in records["default"]]
+
+
+def test_repair_keeps_what_is_legal():
+    space, rng = spaces.load("digits-cells"), random.Random(0)
+    arch = space.sample(rng)
+    text = space.format(arch, "compact")
+    assert variants.repaired(space, text, rng) == arch
+    assert variants.repaired(space, f"{text[:4]}z9{text[4:]}??", rng) == arch
+    assert variants.repaired(space, text[:4], rng).choices[:2] == arch.choices[:2]
+
+
+def test_the_command_prints_answers_and_goes_on(tmp_path, capsys):
+    arguments = [
+        "ablate",
+        "--question",
+        "strategies",
+        "--seeds",
+        "1",
+        "--budget",
+        "12",
+        "--init",
+        "8",
+        "--processes",
+        "1",
+    ]
+    assert cli.main([*arguments, "--out", str(tmp_path / "a")]) == 0
+    said = capsys.readouterr().out
+    assert "Does a strategy for each candidate beat one a round" in said and "One strategy a round is not yet" in said
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "ablate.csv", "ablate.parquet", "ablate.html", "curves.csv", "searches.jsonl",
+    }  # fmt: skip
+    kept = (tmp_path / "a" / "searches.jsonl").read_bytes()
+    assert cli.main([*arguments, "--out", str(tmp_path / "a")]) == 0
+    assert (tmp_path / "a" / "searches.jsonl").read_bytes() == kept
+    assert json.loads(kept.splitlines()[0])["row"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--question", "nothing"], "--question 'nothing' is unknown; legal: "),
+        (["--problem", "table"], "--problem table needs --space and --table"),
+        (["--seeds", "0"], "--seeds must be at least 1"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["ablate", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
