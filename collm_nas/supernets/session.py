@@ -22,7 +22,7 @@ VALID = {"digits": 1000}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "digits-mbconv": {"rule": "single", "epochs": 120, "batch": 32},
     "cifar-mbconv": {"rule": "single", "batch": 32},
-    "cifar-shufflenet": {"rule": "single", "batch": 32},
+    "cifar-shufflenet": {"rule": "single", "batch": 32, "rate": 0.02},
     "spos-shufflenet": {"rule": "single"},
 }
 """What differs from `training.Recipe` for a space."""
