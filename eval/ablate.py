@@ -123,14 +123,14 @@ def answer(lines: Sequence[Line]) -> str:
 
 
 def _sentence(first: str, line: Line) -> str:
-    name = line.label[:1].upper() + line.label[1:]
+    name = line.label
     if line.regret is None or line.against is None:
-        return f"{name} failed: {line.error}."
+        return f"{name}: failed, {line.error}."
     difference = line.against.difference
     word = "level with" if not line.against.decided else "worse than" if difference.mean > 0 else "better than"
     if line.searches < ENOUGH:
         word = "not yet to be told from"
-    told = f"{name} is {word} {first} (normalised regret {difference.text()} apart on {line.searches} seeds"
+    told = f"{name}: {word} {first} (normalised regret {difference.text()} apart on {line.searches} seeds"
     if line.valid < 0.9995:
         told += f"; {100 * line.valid:.0f} % of what it emits is legal"
     return told + ")." + (f" {line.failed} searches failed: {line.error}." if line.failed else "")

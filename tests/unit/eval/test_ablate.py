@@ -56,8 +56,8 @@ def test_the_answer_names_interval_and_failure(found):
     lines = [ablate.line(c.label, found[c.label], found["default"]) for c in QUESTIONS[0].cells]
     assert lines[0].against.difference.mean == 0 and lines[0].valid == 1
     said = ablate.answer(lines)
-    assert "Blind is not yet to be told from default (normalised regret " in said and "apart on 2 seeds)" in said
-    assert "Broken failed: UserError: there is no grammar backend 'no-such-backend'" in said
+    assert "blind: not yet to be told from default (normalised regret " in said and "apart on 2 seeds)" in said
+    assert "broken: failed, UserError: there is no grammar backend 'no-such-backend'" in said
 
 
 def test_tables_hold_a_row_a_search(found, tmp_path):
@@ -131,7 +131,7 @@ def test_the_command_prints_answers_and_goes_on(tmp_path, capsys):
     ]
     assert cli.main([*arguments, "--out", str(tmp_path / "a")]) == 0
     said = capsys.readouterr().out
-    assert "Does a strategy for each candidate beat one a round" in said and "One strategy a round is not yet" in said
+    assert "Does a strategy for each candidate beat one a round" in said and "one strategy a round: not yet" in said
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
         "ablate.csv", "ablate.parquet", "ablate.html", "curves.csv", "searches.jsonl",
     }  # fmt: skip
