@@ -23,7 +23,8 @@ STYLE = """
 .lines path { fill: none; stroke-width: 2; } .lines polygon { stroke: none; fill-opacity: .13; }
 .answer { margin: 6px 0 12px; } .key i { display: inline-block; width: 18px; height: 3px; margin-right: 6px;
 vertical-align: middle; } .scroll { overflow-x: auto; }
-.scroll th, .scroll td { white-space: nowrap; } header p { overflow-wrap: anywhere; }
+.scroll th, .scroll td { white-space: nowrap; }
+@media (max-width: 640px) { .lines text { font-size: 26px; } } header p { overflow-wrap: anywhere; }
 """
 Record = dict[str, Any]
 
