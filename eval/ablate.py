@@ -7,6 +7,7 @@ the key of a search holds the model's hash, the same command after a new model a
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,10 +81,15 @@ def run(
 
 
 def _forget_failures(journal: Path) -> None:
-    """Leave out what failed before: the reason may be mended."""
-    if journal.exists():
-        kept = [line for line in journal.read_text(encoding="utf-8").splitlines() if '"error": ' not in line]
-        journal.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    """Leave out what failed before: the reason may be mended. A line torn by a kill goes, too."""
+    if not journal.exists():
+        return
+    whole = journal.read_bytes().rpartition(b"\n")[0].splitlines(keepends=True)
+    kept = [line.rstrip(b"\n") + b"\n" for line in whole if b'"error": ' not in line]
+    if len(kept) < len(whole):
+        partial = journal.with_suffix(".partial")
+        partial.write_bytes(b"".join(kept))
+        os.replace(partial, journal)  # a kill in between loses nothing
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

@@ -52,6 +52,18 @@ def test_only_failures_are_tried_again(found, folder):
     assert again["default"] == found["default"]
 
 
+def test_a_line_torn_by_a_kill_is_searched_again(found, folder, tmp_path):
+    lines = (folder / "searches.jsonl").read_bytes().splitlines(keepends=True)
+    good = [line for line in lines if b'"error": ' not in line]
+    bad = [line for line in lines if b'"error": ' in line]
+    torn = tmp_path / "searches.jsonl"
+    torn.write_bytes(b"".join([*bad, *good[:-1], good[-1][:50]]))
+    tried: list[tuple[int, int]] = []
+    again = ablate.run(SMALL, QUESTIONS, torn, {}, progress=lambda *done: tried.append(done))
+    assert tried == [(6, 8), (7, 8), (8, 8)], "both failures and the torn one"
+    assert {label: len(records) for label, records in again.items()} == dict.fromkeys(found, 2)
+
+
 def test_the_answer_names_interval_and_failure(found):
     lines = [ablate.line(c.label, found[c.label], found["default"]) for c in QUESTIONS[0].cells]
     assert lines[0].against.difference.mean == 0 and lines[0].valid == 1
