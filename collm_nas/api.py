@@ -26,6 +26,9 @@ cost caps; not visited before."""
 
 Role = Literal["navigator", "generator"]
 
+Turn = tuple[Literal["system", "user", "assistant"], str]
+"""One message of a chat: who speaks, and what."""
+
 
 class UserError(ValueError):
     """What a user can mend: one sentence that says what is wrong, where, what is legal. The shell exits with 2."""
@@ -251,6 +254,10 @@ class Request:
     constraint: Constraint | None = None
     mask: TextMask | None = None
     """With a mask the `n` completions are also distinct; fewer come back where fewer are left."""
+    history: tuple[Turn, ...] = ()
+    """The chat before the prompt, which is then the user's next message."""
+    reasoning: int = 0
+    """At most so many tokens of free thinking, once for all `n` completions, before constraint and mask apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +280,11 @@ class Completion:
     """For every token, and for the end, the probability that constraint and mask took from the model there."""
     exact: bool | None = None
     """Whether it was drawn from the model's law conditioned on what is allowed; None where the engine doesn't say."""
+    thinking: str = ""
+    """What the model wrote to itself before the answers of this call; in the first of them alone."""
+    thinking_tokens: int = 0
+    forgotten: int = 0
+    """Oldest turns of the chat that were left out, since the model's context has no room for them; of the call."""
 
 
 class Engine(Protocol):

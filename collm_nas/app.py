@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
-from collm_nas import runner
+from collm_nas import runner, settings
 from collm_nas.api import Architecture, Evaluator, UserError
 from collm_nas.asktell import OpenSearch
 from collm_nas.assemble import EMBEDDED, Run, load_space, prepare, seen
@@ -57,18 +57,18 @@ def search(
 
 
 def _run(run: Run, progress: runner.Progress | None) -> None:
-    settings = run.settings
-    with at_work(run.evaluator, settings.workers, start=not run.finished) as evaluator:
+    chosen = run.settings
+    with at_work(run.evaluator, chosen.workers, start=not run.finished) as evaluator:
         runner.run(
             run.problem,
             run.optimizer,
             evaluator,
             run.journal,
             init=run.init,
-            batch=settings.batch,
-            target=settings.target,
+            batch=chosen.batch,
+            target=chosen.target,
             start_from=run.starts,
-            max_seconds=None if settings.max_hours is None else settings.max_hours * 3600,
+            max_seconds=None if chosen.max_hours is None else chosen.max_hours * 3600,
             budget=run.final,
             header=run.header,
             progress=progress,
@@ -102,13 +102,13 @@ def open_search(
     """A search driven by `ask` and `tell`; arguments as for `search`, without an evaluator."""
     from collm_nas.evaluators import function
 
-    settings = settings_of(options)
-    if settings.workers != 1:
+    chosen = settings_of(options)
+    if chosen.workers != 1:
         raise UserError("open_search evaluates nothing, so it has no workers; ask for as many as yours at once")
     space = load_space(space)
     values: dict[Architecture, Any] = {}
     evaluator = function.create(space, values.__getitem__, "tell()")
-    run = prepare(space, evaluator, settings, start_from, _path(out), resume, time.monotonic())
+    run = prepare(space, evaluator, chosen, start_from, _path(out), resume, time.monotonic())
     return OpenSearch(run, values)
 
 
@@ -120,7 +120,7 @@ def settings_of(options: Options) -> Settings:
             raise UserError(
                 f"search has no option {name!r}; legal: {', '.join(legal)}, start_from, out, resume, progress"
             )
-    return Settings(**options)
+    return settings.of(options)
 
 
 def _path(out: str | Path | None) -> Path | None:

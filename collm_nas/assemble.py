@@ -12,6 +12,7 @@ import collm_nas
 from collm_nas import reuse, rundir
 from collm_nas.api import Architecture, DecodingMode, Encoding, Engine, Evaluator, Optimizer, Problem, UserError
 from collm_nas.journal import Journal, JournaledCosts, JournaledEngine, plain
+from collm_nas.presets import thinking
 from collm_nas.settings import Settings, check_caps, read_starts
 from collm_nas.stages import stage
 
@@ -186,12 +187,19 @@ def _optimizer(
         _check_model(settings, old["engine"])
         engine = JournaledEngine(lambda: _engine(settings), journal, described=old["engine"])
     given: dict[str, Any] = {} if settings.temperature is None else {"temperature": settings.temperature}
+    given["reasoning"] = thinking(settings.reasoning, engine.describe())
+    decoding = cast(DecodingMode, settings.decoding)
+    if settings.preset == "paper":
+        from collm_nas import paper
+
+        folder = None if settings.prompts is None else Path(settings.prompts).expanduser()
+        return paper.create(problem, engine, decoding=decoding, prompts=folder, target=settings.target, **given), engine
     encoding = settings.encoding or (
         old["options"]["encoding"] if old else engine.describe().get("encoding", "compact")
     )
     if encoding == "compact":
         problem.space.check_compact()  # type: ignore[attr-defined]
-    decoding, spelled = cast(DecodingMode, settings.decoding), cast(Encoding, encoding)
+    spelled = cast(Encoding, encoding)
     return coordinator.create(problem, engine=engine, decoding=decoding, encoding=spelled, **given), engine
 
 
@@ -216,6 +224,8 @@ def _engine(settings: Settings) -> Engine:
         generator=generator,
         backend=settings.grammar_backend,
         sampling=settings.sampling,
+        tuned=settings.preset is None,
+        **({} if settings.quantize is None else {"quantize": settings.quantize}),
     )
     return loaded
 
@@ -224,7 +234,7 @@ def _check_model(settings: Settings, described: Mapping[str, Any]) -> None:
     """UserError where the model's files are not those the run was begun with; hashes alone, nothing is loaded."""
     if hasattr(settings.model, "generate"):
         return
-    folder = stage("inference.folder").ModelFolder.open(*_model_folders(settings))
+    folder = stage("inference.folder").ModelFolder.open(*_model_folders(settings), tuned=settings.preset is None)
     for key, value in plain(folder.describe()).items():
         if described.get(key) != value:
             raise UserError(

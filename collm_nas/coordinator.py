@@ -54,6 +54,7 @@ class Coordinator:
         temperature: float,
         encoding: Encoding,
         strategies: int | None,
+        reasoning: int = 0,
     ) -> None:
         self._problem = problem
         self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
@@ -62,6 +63,7 @@ class Coordinator:
         self._temperature = temperature
         self._encoding = encoding
         self._strategies = strategies
+        self._reasoning = reasoning
         self._round = 0
         self._calls = 0
         self._archs: list[Architecture] = []
@@ -151,6 +153,7 @@ class Coordinator:
             max_tokens=self._longest(role),
             constraint=self._navigator_constraint if role == "navigator" else self._generator_constraint,
             mask=self._mask if role == "generator" else None,
+            reasoning=self._reasoning,
         )
         self._calls += 1
         return self._engine.generate(request)
@@ -238,10 +241,11 @@ def create(
     temperature: float = 1.0,
     encoding: Encoding = "compact",
     strategies: int | None = None,
+    reasoning: int = 0,
     kind: type[Coordinator] = Coordinator,
 ) -> Coordinator:
-    """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate. `kind`:
-    a Coordinator of which one part is another.
+    """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate.
+    `reasoning`: tokens of free thinking before each call's answers. `kind`: a Coordinator of which one part is another.
 
     Raises UserError where the space is too large for the compact encoding or `strategies` is below 1.
     """
@@ -249,4 +253,4 @@ def create(
         raise UserError(
             f"strategies {strategies!r} must be a whole number of at least 1, how many a round is made from"
         )
-    return kind(problem, engine, decoding, temperature, encoding, strategies)
+    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning)

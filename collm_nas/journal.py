@@ -7,6 +7,7 @@ and evaluations are taken from it in order. So a run may be killed between any t
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -279,6 +280,7 @@ class JournaledEngine:
                 "seed": request.seed,
                 "temperature": request.temperature,
                 "max_tokens": request.max_tokens,
+                **_beyond(request),
             }
         )
         event = self._journal.recorded("completion")
@@ -320,7 +322,15 @@ class JournaledCosts:
 
 
 CHANCES = ("logp", "logp_masked", "removed", "exact")
+BESIDE = ("thinking", "thinking_tokens", "forgotten")
 """Fields of a constrained completion that older journals, and free completions, lack."""
+
+
+def _beyond(request: Request) -> dict[str, Any]:
+    """What some requests have: thinking, and a chat before the prompt (its turns stand in earlier events)."""
+    told = "".join(f"{who}\0{text}\0" for who, text in request.history)
+    chat = {"turns": len(request.history), "chat_sha256": hashlib.sha256(told.encode()).hexdigest()}
+    return {**(chat if request.history else {}), **({"reasoning": request.reasoning} if request.reasoning else {})}
 
 
 def _completion_event(role: str, completions: list[Completion]) -> Event:
@@ -334,13 +344,14 @@ def _completion_event(role: str, completions: list[Completion]) -> Event:
         "seconds": [c.seconds for c in completions],
         "finished": [c.finished for c in completions],
         **(chances if any(c.logp is not None for c in completions) else {}),
+        **{key: values for key in BESIDE if any(values := [getattr(c, key) for c in completions])},
     }
 
 
 def _completions(event: Event) -> list[Completion]:
     columns = (event[key] for key in ("texts", "tokens", "prompt_tokens", "seconds", "finished"))
     rows = [Completion(*row) for row in zip(*columns, strict=True)]
-    known = [key for key in CHANCES if key in event]
+    known = [key for key in (*CHANCES, *BESIDE) if key in event]
     return [replace(row, **{key: _frozen(event[key][i]) for key in known}) for i, row in enumerate(rows)]
 
 

@@ -37,6 +37,7 @@ def derive(events: Sequence[Event]) -> dict[str, Any]:
         "tokens": {
             "prompt": sum(sum(e["prompt_tokens"]) for e in completions),
             "completion": sum(sum(e["tokens"]) for e in completions),
+            "thinking": sum(sum(e.get("thinking_tokens", ())) for e in completions),
         },
         "seconds": {
             "llm": sum(sum(e["seconds"]) for e in completions),
@@ -131,6 +132,11 @@ def _warnings(events: Sequence[Event], reason: str | None) -> list[str]:
     cut = sum(not finished for e in completions for finished in e["finished"])
     if cut:
         found.append(f"{cut} answers of the language models were cut at their token limit")
+    forgetful = sum(max(e.get("forgotten", (0,)), default=0) > 0 for e in completions)
+    if forgetful:
+        found.append(
+            f"{forgetful} calls left out the oldest turns of the chat: the model's context had no room for them"
+        )
     if reason == "exhausted":
         found.append("the search ended before its budget: no architecture was left to evaluate")
     if not any(e["feasible"] for e in _known(events)):

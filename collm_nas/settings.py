@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from collm_nas.api import DECODING_MODES, Architecture, Caps, Problem, SearchSpace, UserError
+from collm_nas.presets import PRESETS
 
 COSTS = ("flops", "params", "latency")
 SAMPLINGS = ("masked", "rejection", "reweighted", "asap")
 ENCODINGS = ("compact", "native")
+QUANTIZED = ("8bit", "4bit")
 
 
 class Options(TypedDict, total=False):
@@ -27,6 +29,10 @@ class Options(TypedDict, total=False):
     generator: str | Path | None
     engine: str
     grammar_backend: str
+    quantize: str | None
+    preset: str | None
+    prompts: str | Path | None
+    reasoning: int | str
     optimizer: str
     decoding: str
     sampling: str
@@ -55,6 +61,10 @@ class Settings:
     generator: str | Path | None = None
     engine: str = "transformers"  # a file of `inference/engines`
     grammar_backend: str = "outlines_core"  # a file of `inference/backends`
+    quantize: str | None = None  # weights of the base in so many bits, by bitsandbytes: one of QUANTIZED
+    preset: str | None = None  # one of PRESETS, whose values stand where nothing is given
+    prompts: str | Path | None = None  # preset `paper`: a folder with other texts for some of its prompts
+    reasoning: int | str = "off"  # tokens of free thinking before each answer, or `auto`: many where the model can
     optimizer: str = "collm"  # the language models, or a file of `collm_nas/optimizers`
     decoding: str = "new"  # one of api.DECODING_MODES
     sampling: str = "rejection"  # one of SAMPLINGS
@@ -86,6 +96,11 @@ class Settings:
         _one_of("over-cap", self.over_cap, ("reject", "evaluate"))
         if self.encoding is not None:
             _one_of("encoding", self.encoding, ENCODINGS)
+        if self.quantize is not None:
+            _one_of("quantize", self.quantize, QUANTIZED)
+        self._check_preset()
+        if self.reasoning not in ("off", "auto"):
+            _whole("reasoning", self.reasoning, 1, "off, auto or ")
         _number("target", self.target, positive=False)
         _number("temperature", self.temperature, zero=True)
         _number("max-hours", self.max_hours)
@@ -96,6 +111,19 @@ class Settings:
             raise UserError(
                 f"--model is for --optimizer collm, but the optimizer is {self.optimizer!r}, which has none"
             )
+
+    def _check_preset(self) -> None:
+        if self.preset is not None:
+            _one_of("preset", self.preset, tuple(PRESETS))
+            if self.model in (None, "embedded"):
+                raise UserError(
+                    f"--preset {self.preset} needs a chat model, which the embedded one is not; give --model DIR, or "
+                    "--model smollm2"
+                )
+            if self.encoding == "compact":
+                raise UserError(f"--preset {self.preset} speaks of architectures in native encoding; leave it out")
+        elif self.prompts is not None:
+            raise UserError("--prompts is for --preset paper; the tuned models read digests, not prompts of words")
 
     @property
     def caps(self) -> Caps:
@@ -137,8 +165,17 @@ class Settings:
                 "grammar_backend": self.grammar_backend,
                 "encoding": self.encoding,
                 "temperature": self.temperature,
+                "reasoning": self.reasoning,
+                "quantize": self.quantize,
+                "preset": self.preset,
+                "prompts": None if self.prompts is None else str(Path(self.prompts).expanduser().resolve()),
             }
         return options
+
+
+def of(options: Mapping[str, Any]) -> Settings:
+    """The settings with these options, and those of their preset where they say nothing."""
+    return Settings(**{**PRESETS.get(str(options.get("preset")), {}), **options})
 
 
 def _name(model: Any) -> str | None:
@@ -158,9 +195,9 @@ def _workers(value: Any) -> None:
         )
 
 
-def _whole(name: str, value: Any, least: int) -> None:
+def _whole(name: str, value: Any, least: int, others: str = "") -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"--{name} must be a whole number of at least {least}, but is {value!r}")
+        raise UserError(f"--{name} must be {others}a whole number of at least {least}, but is {value!r}")
 
 
 def _number(name: str, value: Any, *, positive: bool = True, zero: bool = False) -> None:

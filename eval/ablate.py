@@ -43,13 +43,18 @@ class Line:
     """Completion tokens an evaluated candidate, strategies and what was thrown away included."""
     milliseconds: float = 0.0
     """Of the models, an evaluated candidate."""
+    mask: float = 0.0
+    """Milliseconds of them that grammars took, an evaluated candidate; compilation not included."""
+    diversity: float | None = None
+    """See `eval.metrics.diversity`; of the models' evaluated candidates."""
 
 
 def job(protocol: bench.Protocol, cell: Cell, seed: int, given: dict[str, Any]) -> bench.Job:
     """The search of a cell; `given`: options of all cells (the model, say) that it does not set itself."""
     options = {**given, **dict(cell.options)}
-    if cell.relabel:
-        protocol = replace(protocol, problem=replace(protocol.problem, relabel=True))
+    if cell.relabel or cell.reorder:
+        moved = replace(protocol.problem, relabel=cell.relabel, reorder=cell.reorder)
+        protocol = replace(protocol, problem=moved)
     return bench.Job(protocol, Row(cell.label, MODEL_ROW, tuple(sorted(options.items()))), seed)
 
 
@@ -72,7 +77,8 @@ def run(
 ) -> dict[str, list[Record]]:
     """The records of every cell by its label; a cell that questions share is searched once, and failed ones again."""
     cells = {cell.label: cell for question in questions for cell in question.cells}
-    jobs = [job(protocol, cell, seed, given) for seed in range(protocol.seeds) for cell in cells.values()]
+    # Cell by cell, so that a process rarely loads another model.
+    jobs = [job(protocol, cell, seed, given) for cell in cells.values() for seed in range(protocol.seeds)]
     _forget_failures(journal)
     found: dict[str, list[Record]] = {label: [] for label in cells}
     for record in bench.run_jobs(jobs, journal, processes, progress, attempt):
@@ -115,7 +121,13 @@ def line(label: str, records: Iterable[Record], first: Iterable[Record]) -> Line
         evaluated=counts["evaluated"] / len(good),
         tokens=sum(r["tokens"]["completion"] for r in good) / evaluated,
         milliseconds=1000 * sum(r["seconds"]["llm"] for r in good) / evaluated,
+        mask=1000 * sum(r["grammar_seconds"]["mask"] for r in good) / evaluated,
+        diversity=_mean([r["diversity"] for r in good if r["diversity"] is not None]),
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _model(record: Record, count: str) -> int:
@@ -146,7 +158,8 @@ def _sentence(first: str, line: Line) -> str:
 
 TIDY = (
     "cell", "seed", "error", "normalised_regret", "final", "queries", "attempted", "valid", "unique", "evaluated",
-    "tokens_prompt", "tokens_completion", "seconds_llm", "seconds_total",
+    "tokens_prompt", "tokens_completion", "tokens_thinking", "seconds_llm", "seconds_total", "seconds_compile",
+    "seconds_mask", "diversity",
 )  # fmt: skip
 
 
@@ -160,9 +173,10 @@ def _row(label: str, record: Record) -> dict[str, Any]:
     row |= {"cell": label, "seed": record["seed"], "error": record.get("error")}
     if "error" in record:
         return row
-    row |= {name: record[name] for name in ("normalised_regret", "final", "queries")}
+    row |= {name: record[name] for name in ("normalised_regret", "final", "queries", "diversity")}
     row |= {name: _model(record, name) for name in ("attempted", "valid", "unique", "evaluated")}
-    row |= {f"tokens_{name}": record["tokens"][name] for name in ("prompt", "completion")}
+    row |= {f"tokens_{name}": record["tokens"][name] for name in ("prompt", "completion", "thinking")}
+    row |= {f"seconds_{name}": record["grammar_seconds"][name] for name in ("compile", "mask")}
     return row | {f"seconds_{name}": record["seconds"][name] for name in ("llm", "total")}
 
 

@@ -58,21 +58,24 @@ def _card(question: Question, found: dict[str, list[Record]]) -> str:
         "evaluated",
         "tokens",
         "ms",
+        "of grammar",
+        "diversity",
     )
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     answer = escape(ablate.answer(lines))
     return (
         f'<section class="card">\n<h2>{escape(question.text)}</h2>\n<p class="answer">{answer}</p>\n'
         f'{_curves(question, found)}\n<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n'
-        '</tbody>\n</table></div>\n<p class="caption">Tokens and milliseconds of the models are for each evaluated '
-        "candidate.</p>\n</section>"
+        '</tbody>\n</table></div>\n<p class="caption">Tokens and milliseconds of the models, and those of the '
+        "grammar among them, are for each evaluated candidate. Diversity: the share of variables in which two of a "
+        "search's candidates differ.</p>\n</section>"
     )
 
 
 def _row(line: ablate.Line, shown: bool) -> str:
     """`shown`: whether its difference from the first cell is."""
     if line.regret is None:
-        return f'<tr><td>{escape(line.label)}</td><td class="left" colspan="8">{escape(line.error)}</td></tr>'
+        return f'<tr><td>{escape(line.label)}</td><td class="left" colspan="10">{escape(line.error)}</td></tr>'
     cells = [
         line.regret.text(),
         line.against.difference.text() if line.against and shown else "",
@@ -82,6 +85,8 @@ def _row(line: ablate.Line, shown: bool) -> str:
         f"{line.evaluated:.1f}",
         f"{line.tokens:.0f}",
         f"{line.milliseconds:.0f}",
+        f"{line.mask:.1f}",
+        "" if line.diversity is None else f"{line.diversity:.2f}",
     ]
     return f"<tr><td>{escape(line.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 

@@ -12,18 +12,20 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from collm_nas.api import Optimizer, Problem, UserError
 from collm_nas.journal import Journal, JournaledEngine
-from eval.metrics import normalised_regret, queries_to_reach, regret
+from eval.metrics import diversity, normalised_regret, queries_to_reach, regret
 from eval.problems import Instance, ProblemSpec, describe, load
 from eval.rows import Row
 
 ENGINE, BACKEND = "transformers", "outlines_core"
 Record = dict[str, Any]
+RECORD = 2
+"""Version of what is kept of a search: those of another are searched again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Job:
 
     def key(self) -> str:
         """What identifies the search; equal keys, equal outcome."""
-        parts = [describe(self.protocol.problem), self.row.name, self.row.options, self.seed]
+        parts = [RECORD, describe(self.protocol.problem), self.row.name, self.row.options, self.seed]
         parts += [self.protocol.budget, self.protocol.init, self.protocol.batch]
         if self.row.model is not None:
             parts.append(_model_mark(self.row.model))
@@ -96,7 +98,7 @@ def _model_mark(model: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _engine(model: Path, engine: str, **options: str) -> Any:
+def _engine(model: Path, engine: str, **options: Any) -> Any:
     """Loaded once in each process."""
     import torch
 
@@ -106,29 +108,44 @@ def _engine(model: Path, engine: str, **options: str) -> Any:
     return engines.load(engine, model, **options)
 
 
-def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer, dict[str, Any]]:
-    """The row's optimiser, and what its engine says of itself (empty without one)."""
+def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer, dict[str, Any], dict[str, float]]:
+    """The row's optimiser, what its engine says of itself, and the seconds it spends on grammars (empty without)."""
     options = dict(row.options)
     if row.model is None:
         from collm_nas import optimizers
 
-        return optimizers.create(row.name, problem, **options), {}
+        return optimizers.create(row.name, problem, **options), {}, {}
     from collm_nas import coordinator
+    from collm_nas.presets import PRESETS, thinking
     from eval import variants
 
-    options.pop("model", None)
+    for name in ("model", "tuned"):
+        options.pop(name, None)
+    preset = options.pop("preset", None)
+    options = {**PRESETS.get(preset, {}), **options}
     engine = _engine(
         row.model,
         options.pop("engine", ENGINE),
         sampling=options.pop("sampling", "rejection"),
         backend=options.pop("grammar_backend", BACKEND),
+        tuned=row.tuned,
     )
     described = engine.describe()
     options.setdefault("encoding", described.get("encoding", "compact"))
+    for name in ("init", "batch", "over_cap"):  # all rows share the protocol's
+        options.pop(name, None)
+    options["reasoning"] = thinking(options.get("reasoning", "off"), described)
     variant, asked = options.pop("variant", None), JournaledEngine(engine, journal)
-    if variant is None:
-        return coordinator.create(problem, engine=asked, **options), described
-    return variants.create(variant, problem, asked, **options), described
+    if preset == "paper":
+        from collm_nas import paper
+
+        del options["encoding"]  # its own is the native one
+        create = paper.create
+    elif variant is None:
+        create = coordinator.create
+    else:
+        create = partial(variants.create, variant)
+    return create(problem, engine=asked, **options), described, engine.spent
 
 
 def search(job: Job) -> Record:
@@ -139,7 +156,8 @@ def search(job: Job) -> Record:
     instance = load(protocol.problem, job.seed)
     problem = Problem(instance.space, job.seed, protocol.budget, instance.caps, instance.costs)
     journal = Journal(None)
-    optimizer, engine = _optimizer(job.row, problem, journal)
+    optimizer, engine, spent = _optimizer(job.row, problem, journal)
+    before = dict(spent)
     starts = instance.starts(protocol.init, job.seed)
     runner.run(problem, optimizer, instance.evaluator, journal, initial=starts, batch=protocol.batch)
     return {
@@ -148,6 +166,7 @@ def search(job: Job) -> Record:
         "seed": job.seed,
         "seen": _seen(engine, instance),
         **_measure(instance, result.derive(journal.events)),
+        "grammar_seconds": {name: spent[name] - before[name] for name in spent},
     }
 
 
@@ -187,6 +206,9 @@ def _measure(instance: Instance, outcome: dict[str, Any]) -> Record:
         "by_proposer": {k: v["evaluated"] for k, v in outcome["counts_by_proposer"].items()},
         "tokens": outcome["tokens"],
         "seconds": outcome["seconds"],
+        "diversity": diversity(
+            [instance.space.parse(row["arch"]) for row in outcome["history"] if row["proposer"] == "model"]
+        ),
         "curve": curve,
     }
 
@@ -243,7 +265,7 @@ def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
     problem = Problem(instance.space, 0, protocol.budget, instance.caps, instance.costs)
     for row in rows:
         if row.model is not None:
-            ModelFolder.open(row.model)
+            ModelFolder.open(row.model, tuned=row.tuned)
         else:
             optimizers.create(row.name, problem, **dict(row.options))
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from math import inf, isinf
 from typing import Any
 
+import numpy as np
+
+from collm_nas.api import Architecture
+
 BOOTSTRAPS = 4000
 TOLERANCE = 1e-9  # two fitness values closer than this are one
 
@@ -95,3 +99,15 @@ def paired(first: dict[Any, float], second: dict[Any, float], seed: int = 0) -> 
     higher = sum(d > TOLERANCE for d in differences)
     lower = sum(d < -TOLERANCE for d in differences)
     return Paired(bootstrap(differences, seed), higher, len(differences) - higher - lower, lower)
+
+
+def diversity(archs: Sequence[Architecture]) -> float | None:
+    """How different architectures are: the share of variables in which two of them differ, over all pairs (0 to 1).
+
+    None where there are fewer than two. A random pair of K equally likely choices differs in (K - 1) / K.
+    """
+    if len(archs) < 2:
+        return None
+    choices_MD = np.array([arch.choices for arch in archs])
+    differ = [float((choices_MD[i + 1 :] != row_D).mean(1).sum()) for i, row_D in enumerate(choices_MD)]
+    return sum(differ) / (len(archs) * (len(archs) - 1) / 2)

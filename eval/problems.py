@@ -33,6 +33,7 @@ class ProblemSpec:
     variables: int | None = None
     """Of a landscape; None: drawn for each (4 to 12)."""
     relabel: bool = False
+    reorder: bool = False
     limits: tuple[tuple[str, float], ...] = ()
     """Caps on costs, for tables and supernets; landscapes bring their own."""
 
@@ -43,6 +44,8 @@ class ProblemSpec:
             raise UserError("--problem table needs --space and --table; for example --space nasbench201 --table nb.csv")
         if (self.kind == "supernet") != bool(self.supernet) or (self.data and not self.supernet):
             raise UserError("--problem supernet needs --supernet F (and --data DIR), which are for no other problem")
+        if self.relabel and self.reorder:
+            raise UserError("choices relabelled and variables reordered are two controls; ask for one of them")
         if self.variables is not None and (self.kind not in LANDSCAPES or not 2 <= self.variables <= 52):
             raise UserError(f"--variables {self.variables} must lie in 2..52, and is for landscapes")
         if self.kind in LANDSCAPES and self.limits:
@@ -103,11 +106,11 @@ def _draw(space: CategoricalSpace, rng: random.Random) -> Architecture:
 def load(spec: ProblemSpec, seed: int) -> Instance:
     """The instance of this seed. Raises UserError where space, table or column are wrong."""
     instance = _landscape(spec, seed) if spec.kind in LANDSCAPES else _fixed(spec)
-    if not spec.relabel:
+    if not (spec.relabel or spec.reorder):
         return instance
-    from eval.relabel import RelabelledEvaluator, relabel
+    from eval.relabel import RelabelledEvaluator, relabel, reorder
 
-    space = relabel(instance.space, seed)
+    space = (relabel if spec.relabel else reorder)(instance.space, seed)
     evaluator = RelabelledEvaluator(instance.evaluator, space)
     return replace(instance, space=space, evaluator=evaluator)
 
@@ -194,4 +197,5 @@ def describe(spec: ProblemSpec) -> dict[str, Any]:
         **said,
         **({"caps": dict(spec.limits)} if spec.limits else {}),
         "relabelled": spec.relabel,
+        **({"reordered": True} if spec.reorder else {}),
     }

@@ -1,7 +1,7 @@
-"""A control: the same problem with the choices of every variable in another order.
+"""Controls: the same problem with the choices of every variable, or the variables themselves, in another order.
 
-Whoever profits from knowing that choice 3 is good (or that later choices are larger) loses it; whoever learns in the
-search does not.
+Whoever profits from knowing that choice 3 is good (or that later choices are larger, or later variables matter more)
+loses it; whoever learns in the search does not.
 """
 
 from __future__ import annotations
@@ -15,34 +15,41 @@ from collm_nas.spaces.base import CategoricalSpace
 
 
 class RelabelledSpace(CategoricalSpace):
-    """`original` with position `c` of variable `i` meaning the original's position `order[i][c]`; names move along."""
+    """`original` in another order: variable `j` is the original's variable `places[j]`, and its choice `c` is there
+    choice `order[places[j]][c]`. Names move along."""
 
-    def __init__(self, original: CategoricalSpace, order: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, original: CategoricalSpace, order: Sequence[Sequence[int]], places: Sequence[int] | None = None
+    ) -> None:
+        """`places` None: variables stay; else parents come before what depends on them, and the native form is the
+        plain one."""
         self.order = tuple(tuple(positions) for positions in order)
+        self.places = tuple(range(len(original.variables)) if places is None else places)
         self.original = original
         super().__init__(
             f"{original.name}-relabelled",
-            [self._moved(i, variable) for i, variable in enumerate(original.variables)],
-            template=original.template if original.speller("native") is original else None,
+            [self._moved(i, original.variables[i]) for i in self.places],
+            template=original.template if places is None and original.speller("native") is original else None,
             description=original.description,
         )
 
     def _moved(self, i: int, variable: Variable) -> Variable:
         conditions = tuple(
-            (parent, frozenset(new for new, old in enumerate(self.order[parent]) if old in allowed))
+            (self.places.index(parent), frozenset(new for new, old in enumerate(self.order[parent]) if old in allowed))
             for parent, allowed in variable.active_if
         )
         return Variable(variable.name, tuple(variable.choices[c] for c in self.order[i]), conditions)
 
     def to_original(self, arch: Architecture) -> Architecture:
         """The original's architecture."""
-        return self.original.make([self.order[i][c] for i, c in enumerate(arch.choices)])
+        moved = dict(zip(self.places, arch.choices, strict=True))
+        return self.original.make([self.order[i][moved[i]] for i in range(len(moved))])
 
     def from_original(self, arch: Architecture) -> Architecture:
         """This space's architecture of one of the original."""
         flags = self.original.active(arch.choices)
-        moved = (self.order[i].index(c) if flags[i] else 0 for i, c in enumerate(arch.choices))
-        return Architecture(self.name, tuple(moved))
+        moved = [self.order[i].index(c) if flags[i] else 0 for i, c in enumerate(arch.choices)]
+        return Architecture(self.name, tuple(moved[i] for i in self.places))
 
     def cost(self, arch: Architecture) -> dict[str, float]:
         """The original's."""
@@ -76,9 +83,23 @@ def relabel(space: CategoricalSpace, seed: int) -> RelabelledSpace:
     """The space with its choices in an order drawn from the seed; a table's restriction is kept."""
     rng = random.Random(f"relabel/{seed}")
     order = [rng.sample(range(len(v.choices)), len(v.choices)) for v in space.variables]
-    whole = RelabelledSpace(space, order)
-    if not space.restricted:
+    return _restricted(RelabelledSpace(space, order))
+
+
+def reorder(space: CategoricalSpace, seed: int) -> RelabelledSpace:
+    """The space with its variables in an order drawn from the seed; a table's restriction is kept."""
+    rng = random.Random(f"reorder/{seed}")
+    left, places = set(range(len(space.variables))), list[int]()
+    while left:
+        free = [i for i in sorted(left) if not any(parent in left for parent, _ in space.variables[i].active_if)]
+        places.append(rng.choice(free))
+        left.remove(places[-1])
+    return _restricted(RelabelledSpace(space, [range(len(v.choices)) for v in space.variables], places))
+
+
+def _restricted(whole: RelabelledSpace) -> RelabelledSpace:
+    if not whole.original.restricted:
         return whole
-    part = whole.restrict(whole.from_original(arch) for arch in space.all())
+    part = whole.restrict(whole.from_original(arch) for arch in whole.original.all())
     assert isinstance(part, RelabelledSpace)
     return part

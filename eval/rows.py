@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from collm_nas.api import UserError
+from inference.folder import located
 
 MODEL_ROW = "collm"
 MODEL_OPTIONS = (
     "model", "temperature", "decoding", "encoding", "sampling", "strategies", "engine", "grammar_backend", "variant",
+    "preset", "prompts", "reasoning", "tuned",
 )  # fmt: skip
-"""Options of the row `collm`; `variant`: a name of `eval.variants`."""
+"""Options of the row `collm`, as of `collm-nas search`; `variant`: a name of `eval.variants`; `tuned=0` leaves the
+model's adapters aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,13 @@ class Row:
         if self.name != MODEL_ROW:
             return None
         given = dict(self.options).get("model", "embedded")
-        return embedded_model() if given == "embedded" else Path(given).expanduser()
+        return embedded_model() if given == "embedded" else located(Path(given).expanduser())
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the model's adapters take part."""
+        given = dict(self.options)
+        return bool(given.get("tuned", "preset" not in given))
 
 
 def parse_row(text: str, model_options: dict[str, Any] | None = None) -> Row:

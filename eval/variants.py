@@ -16,6 +16,9 @@ from collm_nas.strategy import Strategy
 RECENT = 20
 """Evaluations that a short history keeps."""
 
+MEMORY = 10
+"""Answers that a stateful Generator remembers."""
+
 
 # --- without the Navigator --------------------------------------------------------------------------------------------
 
@@ -76,6 +79,22 @@ class PermutedScores(Coordinator):
             return super()._navigate(count)
         finally:
             self._values = kept
+
+
+# --- a Generator that remembers ---------------------------------------------------------------------------------------
+
+
+class StatefulGenerator(Coordinator):
+    """The Generator reads its own earlier strategies and answers before the new one, as many as there is room for."""
+
+    _told: tuple[str, ...] = ()
+
+    def _call(self, role: Role, prompt: str, n: int) -> list[Completion]:
+        if role == "navigator":
+            return super()._call(role, prompt, n)
+        answers = super()._call(role, "".join(self._told) + prompt, n)
+        self._told = (*self._told, *(prompt + answer.text for answer in answers))[-MEMORY:]
+        return answers
 
 
 # --- other adapters ---------------------------------------------------------------------------------------------------
@@ -142,6 +161,7 @@ COORDINATORS: dict[str, type[Coordinator]] = {
     "short-history": ShortHistory,
     "no-past": NoPast,
     "permuted-scores": PermutedScores,
+    "stateful-generator": StatefulGenerator,
     "repair": Repair,
 }
 ADAPTERS: dict[str, dict[Role, Role]] = {

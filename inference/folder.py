@@ -11,6 +11,7 @@ from typing import Any
 
 from collm_nas.api import UserError
 from collm_nas.prompts import DIGEST_VERSION, vocabulary_hash
+from inference import smollm2
 
 ROLES = ("navigator", "generator")
 
@@ -24,26 +25,39 @@ class ModelFolder:
     manifests: Mapping[str, Mapping[str, Any]]
 
     @staticmethod
-    def open(model: Path, navigator: Path | None = None, generator: Path | None = None) -> ModelFolder:
-        """The folder, checked; UserError says what is missing or made for another digest version."""
+    def open(
+        model: Path, navigator: Path | None = None, generator: Path | None = None, *, tuned: bool = True
+    ) -> ModelFolder:
+        """The folder, checked; UserError says what is missing or made for another digest version.
+
+        `tuned` False leaves adapters aside, whether it has any or not. The name `smollm2` is a folder, too.
+        """
+        model = located(model)
         if not model.is_dir():
             raise UserError(f"the model folder {model} does not exist; it should hold base, navigator, generator")
         base = model / "base" if (model / "base").is_dir() else model
         if not (base / "config.json").is_file():
             raise UserError(f"{model} is not a model folder: neither it nor its folder 'base' has a config.json")
+        if not tuned:
+            if navigator or generator:
+                raise UserError("adapters were given for a search by an untuned model; leave them out")
+            own = model / "manifest.json"
+            return ModelFolder(base, {}, {"base": _read_manifest(own, "base")} if own.is_file() else {})
         adapters = {"navigator": navigator or model / "navigator", "generator": generator or model / "generator"}
         for role, path in adapters.items():
             if not (path / "adapter_config.json").is_file():
                 raise UserError(
-                    f"there is no {role} adapter in {path} (no adapter_config.json); train one with: collm-nas finetune"
+                    f"there is no {role} adapter in {path} (no adapter_config.json); train one with: collm-nas "
+                    "finetune, or search with the model as it is: --preset paper"
                 )
         manifests = {role: _manifest(path, role) for role, path in adapters.items()}
         return ModelFolder(base, adapters, manifests)
 
     @property
     def encoding(self) -> str:
-        """The encoding the adapters were trained on: `compact` or `native`."""
-        return str(self.manifests["generator"].get("encoding", "native"))
+        """The encoding the model was trained on: `compact` or `native` (also where it never met any)."""
+        known = self.manifests.get("generator") or self.manifests.get("base") or {}
+        return str(known.get("encoding", "native"))
 
     def weight_bytes(self) -> int:
         """Size of the base's weights on disk."""
@@ -51,7 +65,8 @@ class ModelFolder:
 
     def check_tokenizer(self, tokenizer: Any) -> None:
         """UserError where an adapter was trained with other tokens than the base's."""
-        for role, manifest in self.manifests.items():
+        for role in self.adapters:
+            manifest = self.manifests[role]
             if manifest.get("tokenizer") != vocabulary_hash(tokenizer.get_vocab()):
                 raise UserError(
                     f"the {role} adapter in {self.adapters[role]} was trained with another tokenizer than the one in "
@@ -70,6 +85,13 @@ class ModelFolder:
             "encoding": self.encoding,
             "sources": sources,
         }
+
+
+def located(model: Path) -> Path:
+    """The folder of a model that was given by path, or by the name of one that a package carries."""
+    if str(model) == smollm2.NAME and not model.exists():
+        return smollm2.folder()
+    return model
 
 
 def _manifest(adapter: Path, role: str) -> Mapping[str, Any]:

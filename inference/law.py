@@ -14,7 +14,7 @@ from collm_nas.api import Request
 from inference.measure import after
 
 if TYPE_CHECKING:
-    from inference.engines.transformers import TransformersEngine
+    from inference.engines._local import LocalEngine
     from inference.trie import Node
     from inference.vocabulary import Vocabulary
 
@@ -48,7 +48,7 @@ class Law:
         return max(0.0, sum(math.exp(q) * (q - wanted[text]) for text, q in self.logp_masked.items()))
 
 
-def law(engine: TransformersEngine, request: Request, most: int = 4096) -> Law:
+def law(engine: LocalEngine, request: Request, most: int = 4096) -> Law:
     """The law of a constrained request; its `n` and `seed` don't matter.
 
     UserError where more than `most` answers are allowed, or where the token limit cuts some.

@@ -12,6 +12,7 @@ import torch
 from outlines.processors.base_logits_processor import OutlinesLogitsProcessor
 
 from collm_nas.api import TextMask
+from inference.chat import CLOSE
 from inference.measure import Step, after
 from inference.vocabulary import Vocabulary
 
@@ -35,9 +36,14 @@ class Norms(OutlinesLogitsProcessor):
 
     def process_logits(self, input_ids: Any, logits: Any) -> Any:
         """The logits, (B, V), unchanged."""
-        self._bias_V = self._bias_V.to(logits.device)
-        self.rows = torch.logsumexp(logits.float() / self.temperature + self._bias_V, -1).tolist()
+        self.rows = self.read(logits)
         return logits
+
+    def read(self, logits_BV: torch.Tensor) -> list[float]:
+        """The normaliser of each row."""
+        self._bias_V = self._bias_V.to(logits_BV.device)
+        rows: list[float] = torch.logsumexp(logits_BV.float() / self.temperature + self._bias_V, -1).tolist()
+        return rows
 
 
 class Sampler(OutlinesLogitsProcessor):
@@ -77,28 +83,49 @@ class Sampler(OutlinesLogitsProcessor):
     def reset(self) -> None:
         """Begin a new answer to the same request."""
         self._random = torch.Generator().manual_seed(self._seed)
+        self._chances: list[list[float]] = []
         self._rows: list[str] = []
         self._drawn: list[int] = []
+        self._lengths: list[int] = []
         self.steps: list[list[Step]] = []
         """For each row what was drawn, and among which ids that the grammar allows."""
+
+    def begin(self, n: int) -> None:
+        """`n` rows, all empty."""
+        self._rows = [""] * n
+        self._drawn = [-1] * n
+        self._lengths = [0] * n
+        self.steps = [[] for _ in range(n)]
 
     def process_logits(self, input_ids: Any, logits: Any) -> Any:
         """0 at each row's drawn token, -inf elsewhere. `input_ids` is (B, L), `logits` is (B, V)."""
         if not self._drawn:
-            self._rows = [""] * len(logits)
-            self._drawn = [-1] * len(logits)
-            self.steps = [[] for _ in range(len(logits))]
+            self.begin(len(logits))
         else:
             self._check(input_ids[:, -1].tolist())
         scores_BV = logits.detach().to("cpu", torch.float64)
-        allowed_BV = torch.isfinite(scores_BV) & self._speakable
-        chances = torch.rand(len(logits), generator=self._random, dtype=torch.float64).tolist()
         chosen = torch.full_like(logits, -torch.inf)
-        for i, chance in enumerate(chances):
-            if self._drawn[i] != self._eos:
-                self._advance(i, scores_BV[i], allowed_BV[i].nonzero()[:, 0], chance)
-            chosen[i, self._drawn[i]] = 0.0
+        for i in range(len(logits)):
+            chosen[i, self.draw(i, scores_BV[i])] = 0.0
         return chosen
+
+    def draw(self, i: int, scores_V: torch.Tensor) -> int:
+        """Row i's next token, given its logits on the CPU in float64; the end again once it has ended.
+
+        Rows need not be drawn in step: each has its own chances, and is distinct from the others wherever they stand.
+        """
+        if self._drawn[i] != self._eos:
+            allowed_V = torch.isfinite(scores_V) & self._speakable
+            chance = self._chance(i, self._lengths[i])
+            self._lengths[i] += 1
+            self._advance(i, scores_V, allowed_V.nonzero()[:, 0], chance)
+        return self._drawn[i]
+
+    def _chance(self, i: int, step: int) -> float:
+        while len(self._chances) <= step:
+            drawn = torch.rand(len(self._rows), generator=self._random, dtype=torch.float64)
+            self._chances.append(drawn.tolist())
+        return self._chances[step][i]
 
     def _check(self, last: list[int]) -> None:
         """Rows must stay what was drawn: beam search, or a second sampler, would break the count of rows by text."""
@@ -149,3 +176,13 @@ class Sampler(OutlinesLogitsProcessor):
             return False
         passed = {row for row in others if len(self._rows[i]) < len(row) < len(text) and text.startswith(row)}
         return all(mask.count(row) > sum(other.startswith(row) for other in others) for row in passed)
+
+
+class Thought(Sampler):
+    """Draws free text that ends with a block of thinking."""
+
+    def _advance(self, i: int, scores_V: torch.Tensor, ids: torch.Tensor, chance: float) -> None:
+        if self._rows[i].endswith(CLOSE):
+            self._append(i, self._eos)
+        else:
+            super()._advance(i, scores_V, ids, chance)

@@ -29,6 +29,10 @@ NEEDED = {
 """Import name -> distribution, of what a search needs."""
 
 
+ACTIVATIONS = 4 << 30
+"""Bytes that scoring a batch of ImageNet's images takes beside a supernet's weights. An estimate, on the safe side."""
+
+
 class Line(NamedTuple):
     """One finding: what was looked at, what was found, and the command that mends it (empty where nothing is wrong)."""
 
@@ -39,13 +43,16 @@ class Line(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--model", metavar="DIR", type=Path, help="also try this model folder")
+    parser.add_argument("--model", metavar="DIR", type=Path, help="also try this model folder (or smollm2)")
+    parser.add_argument(
+        "--supernet", metavar="F", type=Path, help="a supernet that shall lie in memory beside the model"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print all findings; exit 2 where something that a search needs is missing."""
     missing = False
-    for line in findings(args.model):
+    for line in findings(args.model, args.supernet):
         missing |= bool(line.mend)
         print(f"{'MISSING' if line.mend else 'ok':<8}{line.name:<14}{line.found}")
         if line.mend:
@@ -53,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     return 2 if missing else 0
 
 
-def findings(model: Path | None = None) -> Iterator[Line]:
+def findings(model: Path | None = None, supernet: Path | None = None) -> Iterator[Line]:
     """All findings, one after the other."""
     yield Line("python", platform.python_version())
     yield Line("cores", str(len(os.sched_getaffinity(0))))
@@ -69,11 +76,18 @@ def findings(model: Path | None = None) -> Iterator[Line]:
     if "torch" not in absent:
         yield Line("device", _device())
     yield _try("table", _table, "python -m pip install --force-reinstall --no-deps .")
+    yield Line(
+        "vllm", _version("vllm") if importlib.util.find_spec("vllm") else "not installed (for --engine vllm alone)"
+    )
     if not {"torch", "transformers", "peft", "outlines"} & set(absent):
         from collm_nas.app import EMBEDDED
 
         for folder in [EMBEDDED, *([model] if model else [])]:
-            yield _try("model", lambda folder=folder: _model(folder), "collm-nas finetune --help")  # type: ignore[misc]
+            # First what it takes, from its files alone: a model that doesn't fit is not loaded.
+            fits = _try("memory", lambda folder=folder: _fit(folder, supernet), "use a smaller model")  # type: ignore[misc]
+            yield fits
+            if not fits.mend:
+                yield _try("model", lambda folder=folder: _model(folder), "collm-nas finetune --help")  # type: ignore[misc]
 
 
 def _try(name: str, look: Callable[[], str], mend: str) -> Line:
@@ -99,6 +113,42 @@ def _device() -> str:
     return "CPU alone (no CUDA device is visible)"
 
 
+def _memory() -> tuple[int, str, int]:
+    """Bytes of the device that models run on, its name, and the bits of a number there."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory, "the GPU", 16
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine", 32
+
+
+def _fit(model: Path, supernet: Path | None) -> str:
+    """What the model takes beside the supernet; UserError where that is more than there is."""
+    from collm_nas.stages import stage
+
+    there, where, bits = _memory()
+    need = stage("inference.memory").folder_need(model, bits)
+    weights, cache, room = (size / 2**30 for size in (need.weights, need.cache, need.room))
+    parts = f"{model}: weights {weights:.2f}, cache {cache:.2f} (of {need.rows} answers), room {room:.0f} GiB"
+    total = need.total
+    if supernet is not None:
+        beside = _supernet_size(supernet)
+        parts += f", supernet {beside / 2**30:.2f} GiB"
+        total += beside
+    told = f"{parts}: {total / 2**30:.1f} of {there / 2**30:.1f} GiB"
+    if total > there:
+        raise UserError(f"{told} of {where}, which is more than there is")
+    return told
+
+
+def _supernet_size(path: Path) -> int:
+    """Bytes of its weights, and as much as ACTIVATIONS for a batch on its way; UserError where there is none."""
+    files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("*.pt"), *path.glob("*.pth")]
+    if not files:
+        raise UserError(f"--supernet {path} holds no weights; give the file, or the folder of a training")
+    return max(file.stat().st_size for file in files) + ACTIVATIONS
+
+
 def _stage(name: str) -> str:
     from collm_nas.stages import stage
 
@@ -116,5 +166,8 @@ def _table() -> str:
 def _model(folder: Path) -> str:
     from collm_nas.stages import stage
 
-    described = stage("inference.engines").load("transformers", folder).describe()
+    tuned = all((folder / role).is_dir() for role in ("navigator", "generator"))
+    described = stage("inference.engines").load("transformers", folder, tuned=tuned).describe()
+    if not tuned:
+        return f"{folder} loads, without adapters (for --preset paper alone)"
     return f"{folder} loads ({described['encoding']} encoding, digest version {described['digest_version']})"

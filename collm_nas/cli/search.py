@@ -44,23 +44,19 @@ def _add_problem(group: Any) -> None:
     for cost, unit in (("flops", "multiply-adds"), ("params", "parameters"), ("latency", "milliseconds")):
         several = ", or several with commas: a family of runs" if cost == "flops" else ""
         group.add_argument(f"--max-{cost}", type=caps, metavar="X", help=f"cap on {cost} ({unit}){several}")
-    group.add_argument(
-        "--over-cap", default="reject", metavar="reject|evaluate", help="over-cap candidates (default reject)"
-    )
+    group.add_argument("--over-cap", metavar="reject|evaluate", help="over-cap candidates (default reject)")
 
 
 def _add_search(group: Any) -> None:
-    group.add_argument("--budget", type=whole, default=100, metavar="N", help="number of evaluations (default 100)")
+    group.add_argument("--budget", type=whole, metavar="N", help="number of evaluations (default 100)")
     group.add_argument("--init", type=whole, metavar="N", help="random ones to begin with, of the budget (default 10)")
-    group.add_argument("--batch", type=whole, default=5, metavar="N", help="candidates asked for at once (default 5)")
+    group.add_argument("--batch", type=whole, metavar="N", help="candidates asked for at once (default 5)")
     group.add_argument("--target", type=number, metavar="P", help="stop at the first fitness of at least P")
     group.add_argument(
         "--start-from", metavar="FILE", help="architectures to evaluate first, one native spelling a line"
     )
     group.add_argument("--max-hours", type=number, metavar="H", help="stop after H hours, all sessions added up")
-    group.add_argument(
-        "--optimizer", default="collm", metavar="NAME", help="collm (the language models, default) or a baseline"
-    )
+    group.add_argument("--optimizer", metavar="NAME", help="collm (the language models, default) or a baseline")
 
 
 def _add_models(group: Any) -> None:
@@ -69,20 +65,26 @@ def _add_models(group: Any) -> None:
     )
     group.add_argument("--navigator", metavar="DIR", help="another Navigator adapter")
     group.add_argument("--generator", metavar="DIR", help="another Generator adapter")
-    group.add_argument("--engine", default="transformers", metavar="NAME", help="transformers (default)")
+    group.add_argument("--engine", metavar="NAME", help="transformers (default) or vllm")
+    group.add_argument("--quantize", metavar="8bit|4bit", help="the base's weights by bitsandbytes (extra qlora)")
     group.add_argument(
-        "--decoding", default="new", metavar="MODE", help="free < json < legal < affordable < new (default new)"
+        "--preset",
+        metavar="paper",
+        help="the paper's own algorithm, by an untuned chat model (--model DIR, or smollm2)",
     )
+    group.add_argument("--prompts", metavar="DIR", help="for --preset paper: other texts for some of its prompts")
+    group.add_argument(
+        "--reasoning", type=reasoning, metavar="off|N|auto", help="tokens of thinking before an answer (default off)"
+    )
+    group.add_argument("--decoding", metavar="MODE", help="free < json < legal < affordable < new (default new)")
     group.add_argument(
         "--sampling",
-        default="rejection",
         metavar="NAME",
         help="rejection (default): redraw first; masked; reweighted: exactly the model's law on what is allowed; asap: "
         "near it",
     )
     group.add_argument(
         "--grammar-backend",
-        default="outlines_core",
         metavar="NAME",
         help="outlines_core (default), table (small vocabularies), xgrammar or llguidance (extra structured)",
     )
@@ -93,9 +95,7 @@ def _add_models(group: Any) -> None:
 
 
 def _add_run(group: Any) -> None:
-    group.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help="the same seed gives the same search (default 0)"
-    )
+    group.add_argument("--seed", type=whole, metavar="N", help="the same seed gives the same search (default 0)")
     group.add_argument("--out", metavar="RUN", help="run folder (default: the first free run-N here)")
     group.add_argument(
         "--reuse", metavar="RUN", action="append", default=[], help="take over an earlier run's evaluations; repeatable"
@@ -103,7 +103,6 @@ def _add_run(group: Any) -> None:
     group.add_argument(
         "--workers",
         type=workers,
-        default=1,
         metavar="N|ray://HOST:PORT",
         help="evaluations at once, at most --batch of them (default 1); more need Ray",
     )
@@ -134,6 +133,11 @@ def caps(text: str) -> float | tuple[float, ...]:
     return several if len(several) > 1 else several[0]
 
 
+def reasoning(text: str) -> int | str:
+    """A number of tokens, `off` or `auto`."""
+    return text if text in ("off", "auto") else whole(text)
+
+
 def workers(text: str) -> int | str:
     """A number of workers, or the address of a cluster."""
     try:
@@ -144,11 +148,12 @@ def workers(text: str) -> int | str:
 
 def run(args: argparse.Namespace) -> int:
     """Search, then print the outcome and where the report is."""
-    from collm_nas.settings import Settings
+    from collm_nas import settings
 
-    options = {name: getattr(args, name) for name in Settings.__dataclass_fields__ if hasattr(args, name)}
+    given = {name: getattr(args, name, None) for name in settings.Settings.__dataclass_fields__}
+    options = {name: value for name, value in given.items() if value is not None}  # the rest is for preset and settings
     several = _several(options)
-    Settings(**options)  # cheap checks first, before a large table is read
+    settings.of(options)  # cheap checks first, before a large table is read
     space, evaluator = _problem(args)
     out = Path(args.out) if args.out else None if args.resume else _free_folder()
     options |= {"start_from": args.start_from, "out": out, "resume": args.resume, "progress": True}

@@ -70,7 +70,8 @@ def rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     for run, n in data["protocol"].get("reused", {}).items():
         lines.append(("reused", f"{n} evaluations of {run}"))
     if tokens["completion"]:
-        lines.append(("tokens", f"{tokens['prompt']} prompt, {tokens['completion']} completion"))
+        thinking = f", {tokens['thinking']} thinking" if tokens.get("thinking") else ""
+        lines.append(("tokens", f"{tokens['prompt']} prompt, {tokens['completion']} completion{thinking}"))
     lines.append(("seconds", ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())))
     lines += [("protocol", protocol(data)), ("table", data["seen"])]
     return lines + [("warning", text) for text in data["warnings"]]

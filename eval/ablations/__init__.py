@@ -17,11 +17,12 @@ from collm_nas.api import UserError
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A search by the models that differs from the default in these options of the row `collm` (see `eval.rows`);
-    `relabel`: on the same problem with the choices of every variable in another order."""
+    `relabel`, `reorder`: on the same problem with the choices of every variable, or the variables, in another order."""
 
     label: str
     options: tuple[tuple[str, Any], ...] = ()
     relabel: bool = False
+    reorder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Question:
     cells: tuple[Cell, ...]
 
 
-def cell(label: str, *, relabel: bool = False, **options: Any) -> Cell:
+def cell(label: str, *, relabel: bool = False, reorder: bool = False, **options: Any) -> Cell:
     """A cell with these options."""
-    return Cell(label, tuple(sorted(options.items())), relabel)
+    return Cell(label, tuple(sorted(options.items())), relabel, reorder)
 
 
 DEFAULT = cell("default")

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import os
-import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from collm_nas.api import END, Completion, Request, UserError
-from inference import vocabulary
-from inference.backends import load as load_backend
-from inference.drafts import DRAFTS, Without, keep
+from collm_nas.api import Request, UserError
+from inference.engines._local import Answer, LocalEngine, check_sampling
 from inference.folder import ModelFolder
-from inference.measure import Step, measure
+from inference.quiet import quietly
 
 if TYPE_CHECKING:
     import torch
 
-    from inference.exact import Reweighing
     from inference.processors import Norms, Sampler
-    from inference.trie import Node
 
-_REWEIGHING: dict[str, Reweighing] = {"reweighted": "reweighted", "asap": "asap"}
-_OTHER = 0x5EED  # turns a request's seed into another, for the rows after the drafts
+QUANTIZED = ("8bit", "4bit")
 _SMALL = 80_000_000  # bytes of weights; below, a second thread or a GPU waits longer than it works
 
 
-class _Answer(NamedTuple):
-    completion: Completion
-    steps: list[Step]
-
-
-class TransformersEngine:
+class TransformersEngine(LocalEngine):
     """Answers requests with one base model and its two adapters (`api.Engine`)."""
+
+    name = "transformers"
 
     def __init__(
         self,
@@ -45,129 +34,26 @@ class TransformersEngine:
         model: Any,
         tokenizer: Any,
         backend: str,
-        drafts: int = 0,
-        reweighing: Reweighing | None = None,
+        sampling: str = "masked",
+        drafts: int | None = None,
     ) -> None:
-        """`model` is a PeftModel with the adapters `navigator` and `generator`; `tokenizer` is its base's.
-
-        `drafts`: how many drafts a wanted completion are sampled before the mask is used (see `inference.drafts`); or
-        at most, with a `reweighing` (see `inference.exact`).
-        """
-        self.drafts = drafts
-        self.reweighing = reweighing
-        self.folder = folder
+        """`model` is a PeftModel with the adapters `navigator` and `generator`, or a bare base where the folder has
+        none; the rest as for `LocalEngine`."""
         self.model = model
-        self.tokenizer = tokenizer
-        self._base = model.get_base_model()
-        width = self._base.config.vocab_size
-        self.vocabulary = vocabulary.read(tokenizer, width, merges=folder.encoding == "compact")
-        self.backend = load_backend(backend, self.vocabulary)
-        self._backend_name = backend
-
-    def generate(self, request: Request) -> list[Completion]:
-        """`request.n` completions, fewer where its mask leaves fewer; equal requests, equal answers.
-
-        Tokens of drafts that were thrown away count: they are spread over the completions. UserError where sampling
-        `reweighted` or `asap` can't be had (see `inference.exact`).
-        """
-        n = request.n if request.mask is None else min(request.n, request.mask.count(""))
-        if n < 1:
-            return []
-        start = time.perf_counter()
-        prompt_1L = self._encode(request)
-        if self.reweighing and _constrained(request):
-            kept, wasted = self._reweigh(request, prompt_1L, n, self.reweighing)
-        else:
-            kept, wasted = self._draft(request, prompt_1L, n)
-            if len(kept) < n:
-                kept += self._answer(self._without(request, kept), prompt_1L, n - len(kept), _constrained(request))
-        measured = [measure(a.steps, request.mask, self.vocabulary) if a.steps else {} for a in kept]
-        share = (time.perf_counter() - start) / n
-        return [
-            replace(
-                answer.completion,
-                tokens=answer.completion.tokens + _part(wasted, i, n),
-                prompt_tokens=_part(prompt_1L.shape[1], i, n),
-                seconds=share,
-                **measured[i],
-            )
-            for i, answer in enumerate(kept)
-        ]
-
-    def _draft(self, request: Request, prompt_1L: torch.Tensor, n: int) -> tuple[list[_Answer], int]:
-        """Up to `n` completions that the mask allows, sampled without it, and the tokens of those thrown away."""
-        if request.mask is None or not self.drafts or request.temperature == 0:
-            return [], 0
-        answers = self._answer(replace(request, mask=None), prompt_1L, self.drafts * n, True)
-        texts = [a.completion.text if a.completion.finished else END for a in answers]
-        kept = [answers[i] for i in keep(texts, request.mask, n)]
-        return kept, _tokens(answers) - _tokens(kept)
-
-    def _reweigh(self, request: Request, prompt_1L: torch.Tensor, n: int, way: Reweighing) -> tuple[list[_Answer], int]:
-        """`n` completions from the model's law conditioned on what is allowed, and the tokens of other drafts."""
-        from inference.exact import Tree
-
-        tree = Tree(self.vocabulary, request, n, self.drafts, way)
-        kept: list[_Answer] = []
-        spent = 0
-        while tree.missing:
-            size, sampler = tree.batch(), tree.drafts()
-            answers = self._sample(request, prompt_1L, size, sampler, tree.norms)
-            spent += _tokens(answers)
-            for i in tree.settle(sampler):
-                kept.append(_Answer(replace(answers[i].completion, exact=tree.exact), answers[i].steps))
-        return kept, spent - _tokens(kept)
-
-    def explore(self, request: Request, most: int) -> Node:
-        """The whole tree of what a constrained request allows, each text read by the model (see `inference.law`).
-
-        UserError where it has more than `most` answers, or some that the token limit cuts.
-        """
-        from inference.exact import explore
-
-        prompt_1L = self._encode(request)
-        return explore(self.vocabulary, request, most, lambda n, *with_: self._sample(request, prompt_1L, n, *with_))
-
-    def _without(self, request: Request, kept: list[_Answer]) -> Request:
-        """The request for what `kept` leaves, with a seed of its own."""
-        if request.mask is None or not kept:
-            return request
-        texts = [a.completion.text for a in kept]
-        return replace(request, mask=Without(request.mask, texts), seed=request.seed ^ _OTHER)
-
-    def _answer(self, request: Request, prompt_1L: torch.Tensor, n: int, measured: bool) -> list[_Answer]:
-        from inference.processors import Norms, Sampler
-
-        norms = Norms(self.vocabulary, request.temperature) if measured else None
-        sampler = Sampler(self.vocabulary, request.seed, request.temperature, request.mask, norms)
-        return self._sample(request, prompt_1L, n, sampler, norms)
+        self._base = model.get_base_model() if folder.adapters else model
+        config = self._base.config
+        room = getattr(config, "max_position_embeddings", None)
+        super().__init__(folder, tokenizer, config.vocab_size, room, backend, sampling, drafts)
 
     def _sample(
-        self, request: Request, prompt_1L: torch.Tensor, n: int, sampler: Sampler, norms: Norms | None
-    ) -> list[_Answer]:
-        """`n` rows drawn by `sampler` under the request's grammar, with its steps where norms are kept."""
-        grammar = [self.backend.processor(request.constraint)] if request.constraint else []
-        processors = [*([norms] if norms else []), *grammar, sampler]
-        rows = [self._completion(ids) for ids in self._complete(request, prompt_1L, n, processors)]
-        return [_Answer(row, steps) for row, steps in zip(rows, sampler.steps, strict=True)]
+        self, request: Request, prompt: list[int], n: int, sampler: Sampler, norms: Norms | None
+    ) -> list[Answer]:
+        import torch
 
-    def _encode(self, request: Request) -> torch.Tensor:
-        """The prompt's ids, (1, L); wrapped as a user's message where the tokenizer has a chat template."""
-        text, plain = request.prompt, True
-        if self.tokenizer.chat_template:
-            message = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-            plain = False
-        ids: torch.Tensor = self.tokenizer(text, add_special_tokens=plain, return_tensors="pt")["input_ids"]
-        room = getattr(self._base.config, "max_position_embeddings", None)
-        if not ids.shape[1]:
-            raise UserError(f"the {request.role}'s prompt is empty; a model needs at least one token to answer")
-        if room and ids.shape[1] + request.max_tokens > room:
-            raise UserError(
-                f"the {request.role}'s prompt of {ids.shape[1]} tokens and an answer of {request.max_tokens} exceed "
-                f"the model's context of {room}; use a smaller space or a model with a longer context"
-            )
-        return ids.to(self._base.device)
+        grammar = [self._grammar(request.constraint)] if request.constraint else []
+        processors = [*([norms] if norms else []), *grammar, sampler]
+        prompt_1L = torch.tensor([prompt], device=self._base.device)
+        return self._answers(self._complete(request, prompt_1L, n, processors), sampler)
 
     def _complete(self, request: Request, prompt_1L: torch.Tensor, n: int, processors: list[Any]) -> list[list[int]]:
         """The `n` answers as lists of ids, without what follows the end token.
@@ -206,38 +92,14 @@ class TransformersEngine:
         return cache
 
     def _switch(self, role: str) -> None:
-        if self.model.active_adapter != role:
+        if self.folder.adapters and self.model.active_adapter != role:
             self.model.set_adapter(role)
 
-    def _completion(self, ids: list[int]) -> Completion:
-        finished = self.vocabulary.eos in ids
-        if finished:
-            ids = ids[: ids.index(self.vocabulary.eos)]
-        text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Completion(text, len(ids), 0, 0.0, finished)
-
-    def describe(self) -> dict[str, Any]:
-        """What the protocol line and the journal's header keep of this engine."""
-        way = {"sampling": self.reweighing} if self.reweighing else {}
-        return {"engine": "transformers", "backend": self._backend_name, "drafts": self.drafts, **way, **self._identity}
-
-    @cached_property
     def _identity(self) -> dict[str, Any]:
-        device, dtype = self._base.device.type, str(self._base.dtype).removeprefix("torch.")
-        return {**self.folder.describe(), "device": device, "dtype": dtype}
-
-
-def _constrained(request: Request) -> bool:
-    return request.constraint is not None or request.mask is not None
-
-
-def _tokens(answers: list[_Answer]) -> int:
-    return sum(answer.completion.tokens for answer in answers)
-
-
-def _part(total: int, i: int, n: int) -> int:
-    """Share i of `n` equal whole shares, of which the first take the rest."""
-    return total // n + (i < total % n)
+        dtype = str(self._base.dtype).removeprefix("torch.")
+        loaded = getattr(self._base.config, "quantization_config", None)
+        quantized = {} if loaded is None else {"quantize": "8bit" if loaded.load_in_8bit else "4bit"}
+        return {"device": self._base.device.type, "dtype": dtype, **quantized}
 
 
 def create(
@@ -246,47 +108,86 @@ def create(
     generator: Path | None = None,
     backend: str = "outlines_core",
     sampling: str = "masked",
+    tuned: bool = True,
+    quantize: str | None = None,
 ) -> TransformersEngine:
     """The engine for a model folder; adapters from elsewhere replace its own. `sampling`: a key of `drafts.DRAFTS`.
 
-    Raises UserError where a folder or an adapter is missing, or was made for another tokenizer or digest version.
+    `tuned` False leaves adapters aside: any chat model's folder will do. `quantize`: `8bit` or `4bit` weights by
+    bitsandbytes. Raises UserError where a folder, an adapter or bitsandbytes is missing, or an adapter was made for
+    another tokenizer or digest version.
     """
-    if sampling not in DRAFTS:
-        raise UserError(f"sampling {sampling!r} is unknown; legal: {', '.join(DRAFTS)}")
+    check_sampling(sampling)
+    given: dict[str, Any] = {} if quantize is None else _quantization(quantize)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    folder = ModelFolder.open(model, navigator, generator)
+    folder = ModelFolder.open(model, navigator, generator, tuned=tuned)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     small = folder.weight_bytes() < _SMALL
-    cuda = torch.cuda.is_available() and not small
-    with _quietly(), _named(folder.base):
+    device = "cuda" if torch.cuda.is_available() and not small else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    if given:
+        given["device_map"] = {"": device}
+    with quietly(), _named(folder.base):
         tokenizer = AutoTokenizer.from_pretrained(folder.base, local_files_only=True)
-        base: Any = AutoModelForCausalLM.from_pretrained(
-            folder.base, local_files_only=True, dtype=torch.bfloat16 if cuda else torch.float32
-        )
+        base: Any = AutoModelForCausalLM.from_pretrained(folder.base, local_files_only=True, dtype=dtype, **given)
     folder.check_tokenizer(tokenizer)
     # A folder's own generation settings (top_k, repetition penalties) must not alter what the sampler draws from.
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     base.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=pad)
     if small and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    tuned = _adapt(base.to("cuda" if cuda else "cpu"), folder)
-    return TransformersEngine(folder, tuned, tokenizer, backend, DRAFTS[sampling], _REWEIGHING.get(sampling))
+    if given:
+        _spare_narrow(base)
+    placed = base if given else base.to(device)
+    return TransformersEngine(folder, _adapt(placed, folder), tokenizer, backend, sampling)
+
+
+def _quantization(quantize: str) -> dict[str, Any]:
+    """The loader's arguments for weights of fewer bits."""
+    if quantize not in QUANTIZED:
+        raise UserError(f"--quantize {quantize!r} is unknown; legal: {', '.join(QUANTIZED)}")
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            "--quantize needs the package bitsandbytes, which is not installed; get it with: "
+            "pip install 'collm-nas[qlora]'"
+        )
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+    return {"quantization_config": config}
+
+
+def _spare_narrow(base: Any) -> None:
+    """Keep bitsandbytes 0.50 from packing 4-bit weights narrower than its blocks for a CPU with bfloat16: it fails."""
+    for module in base.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu") and module.in_features % 64:
+            module.support_avx512bf16_for_cpu = False
 
 
 def _adapt(base: Any, folder: ModelFolder) -> Any:
-    """The base with both adapters, in evaluation mode."""
+    """The base with both adapters where there are any, in evaluation mode."""
+    if not folder.adapters:
+        return base.eval()
     from peft import PeftModel
 
-    tuned = None
+    tuned: Any = None
     for role, path in folder.adapters.items():
-        with _quietly(), _named(path):
+        with quietly(), _named(path):
             if tuned is None:
                 tuned = PeftModel.from_pretrained(base, str(path), adapter_name=role, local_files_only=True)
             else:
                 tuned.load_adapter(str(path), adapter_name=role, local_files_only=True)
-    assert tuned is not None
     return tuned.eval()
 
 
@@ -300,19 +201,3 @@ def _named(path: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} can't be loaded as a model on its base: {reason}") from error
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the deprecation notes that peft and transformers raise about each other, and without progress bars."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -15,6 +15,8 @@ __all__ = ["folder"]
 
 T = "search --space space.yaml --table table.csv --fitness valid --optimizer random"
 
+M = "search --space space.yaml --table table.csv --fitness valid"
+
 CASES = [
     # the command line itself
     ("serach", "unknown command 'serach'"),
@@ -73,6 +75,18 @@ CASES = [
     (f"{T} --optimizer collm --model nowhere", "the model folder nowhere does not exist"),
     (f"{T} --optimizer collm --model notes", "is not a model folder"),
     (f"{T} --optimizer collm --engine steam", "no engine 'steam'"),
+    (f"{M} --engine vllm", "--engine vllm needs vLLM, which is not installed here; it wants an environment of its own"),
+    (f"{M} --quantize 3bit", "--quantize '3bit' is unknown; legal: 8bit, 4bit"),
+    (f"{M} --quantize 4bit", "--quantize needs the package bitsandbytes"),
+    (f"{M} --reasoning 50", "--reasoning 50 needs a model whose chat template knows </think>"),
+    (f"{M} --reasoning 0", "--reasoning must be off, auto or a whole number of at least 1"),
+    (f"{M} --reasoning much", "argument --reasoning: 'much' is no whole number"),
+    (f"{M} --preset best", "--preset 'best' is unknown; legal: paper"),
+    (f"{M} --preset paper", "--preset paper needs a chat model, which the embedded one is not"),
+    (f"{M} --preset paper --model notes --encoding compact", "speaks of architectures in native encoding"),
+    (f"{M} --preset paper --model notes", "notes is not a model folder"),
+    (f"{M} --prompts notes", "--prompts is for --preset paper"),
+    (f"{M} --grammar-backend yacc", "no grammar backend 'yacc'"),
     # run folders
     (f"{T} --resume", "--resume needs --out"),
     (f"{T} --out notes", "is not empty; add --resume"),

@@ -81,7 +81,7 @@ def test_new_emits_every_architecture_once_and_then_none(
 
 
 def with_drafts(engine: TransformersEngine, drafts: int) -> TransformersEngine:
-    return TransformersEngine(engine.folder, engine.model, engine.tokenizer, "outlines_core", drafts)
+    return TransformersEngine(engine.folder, engine.model, engine.tokenizer, "outlines_core", "rejection", drafts)
 
 
 def test_drafts_are_those_of_the_unmasked_model_in_order_and_their_tokens_count(engine: TransformersEngine) -> None:

@@ -68,8 +68,7 @@ def taught(model_folder: Path) -> TransformersEngine:
 
 
 def way(engine: TransformersEngine, sampling: str, drafts: int) -> TransformersEngine:
-    reweighing: Any = None if sampling in ("masked", "rejection") else sampling
-    return TransformersEngine(engine.folder, engine.model, engine.tokenizer, "outlines_core", drafts, reweighing)
+    return TransformersEngine(engine.folder, engine.model, engine.tokenizer, "outlines_core", sampling, drafts)
 
 
 def request(n: int = 1, seed: int = 0, temperature: float = 1.0, limit: int = 60, **others: Any) -> Request:
@@ -328,4 +327,4 @@ def test_greedy_has_no_law_to_reweigh(taught: TransformersEngine, sampling: str)
 
 def test_the_engine_says_how_it_samples(taught: TransformersEngine) -> None:
     told = [way(taught, name, drafts).describe() for name, drafts in (("rejection", 4), ("reweighted", 250))]
-    assert "sampling" not in told[0] and told[1]["sampling"] == "reweighted" and told[1]["drafts"] == 250
+    assert told[0]["sampling"] == "rejection" and told[1]["sampling"] == "reweighted" and told[1]["drafts"] == 250

