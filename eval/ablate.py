@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,13 +50,23 @@ class Line:
     """See `eval.metrics.diversity`; of the models' evaluated candidates."""
 
 
-def job(protocol: bench.Protocol, cell: Cell, seed: int, given: dict[str, Any]) -> bench.Job:
-    """The search of a cell; `given`: options of all cells (the model, say) that it does not set itself."""
-    options = {**given, **dict(cell.options)}
+def protocol_of(cell: Cell, protocol: bench.Protocol) -> bench.Protocol:
+    """The protocol of all cells with what is the cell's own."""
+    own = dict(cell.protocol)
+    for name in ("budget", "seeds"):
+        own[name] = min(own.get(name, sys.maxsize), getattr(protocol, name))
+    own["init"] = min(protocol.init, own["budget"])
+    problem = protocol.problem
     if cell.relabel or cell.reorder:
-        moved = replace(protocol.problem, relabel=cell.relabel, reorder=cell.reorder)
-        protocol = replace(protocol, problem=moved)
-    return bench.Job(protocol, Row(cell.label, MODEL_ROW, tuple(sorted(options.items()))), seed)
+        problem = replace(problem, relabel=cell.relabel, reorder=cell.reorder)
+    return replace(protocol, problem=problem, **own)
+
+
+def jobs(protocol: bench.Protocol, cell: Cell, given: dict[str, Any]) -> list[bench.Job]:
+    """The searches of a cell, one a seed; `given`: options of all cells (the model, say) but for its own."""
+    options = {**given, **dict(cell.options)}
+    row, own = Row(cell.label, MODEL_ROW, tuple(sorted(options.items()))), protocol_of(cell, protocol)
+    return [bench.Job(own, row, seed) for seed in range(own.seeds)]
 
 
 def attempt(job: bench.Job) -> Record:
@@ -78,10 +89,10 @@ def run(
     """The records of every cell by its label; a cell that questions share is searched once, and failed ones again."""
     cells = {cell.label: cell for question in questions for cell in question.cells}
     # Cell by cell, so that a process rarely loads another model.
-    jobs = [job(protocol, cell, seed, given) for cell in cells.values() for seed in range(protocol.seeds)]
+    every = [job for cell in cells.values() for job in jobs(protocol, cell, given)]
     _forget_failures(journal)
     found: dict[str, list[Record]] = {label: [] for label in cells}
-    for record in bench.run_jobs(jobs, journal, processes, progress, attempt):
+    for record in bench.run_jobs(every, journal, processes, progress, attempt):
         found[record["row"]].append(record)
     return found
 

@@ -6,6 +6,7 @@ several questions share are searched once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,12 +18,14 @@ from collm_nas.api import UserError
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A search by the models that differs from the default in these options of the row `collm` (see `eval.rows`);
-    `relabel`, `reorder`: on the same problem with the choices of every variable, or the variables, in another order."""
+    `relabel`, `reorder`: on the same problem with the choices of every variable, or the variables, in another order.
+    `protocol`: fields of `eval.bench.Protocol` that are its own; budget and seeds are at most those of all cells."""
 
     label: str
     options: tuple[tuple[str, Any], ...] = ()
     relabel: bool = False
     reorder: bool = False
+    protocol: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,16 @@ class Question:
     cells: tuple[Cell, ...]
 
 
-def cell(label: str, *, relabel: bool = False, reorder: bool = False, **options: Any) -> Cell:
+def cell(
+    label: str,
+    *,
+    relabel: bool = False,
+    reorder: bool = False,
+    protocol: Mapping[str, int] | None = None,
+    **options: Any,
+) -> Cell:
     """A cell with these options."""
-    return Cell(label, tuple(sorted(options.items())), relabel, reorder)
+    return Cell(label, tuple(sorted(options.items())), relabel, reorder, tuple(sorted((protocol or {}).items())))
 
 
 DEFAULT = cell("default")

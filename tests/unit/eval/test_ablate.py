@@ -93,7 +93,7 @@ def test_the_page_holds_every_question_and_no_request(found):
 def test_every_question_is_complete():
     for name in ablations.names():
         question = ablations.load(name)
-        assert question.text.endswith("?") and question.cells[0] == DEFAULT
+        assert question.text.endswith("?") and question.cells[0].options == ()
         assert len({c.label for c in question.cells}) == len(question.cells) > 1
         for c in question.cells:
             assert dict(c.options).get("variant") in (None, *variants.NAMES)
@@ -166,3 +166,12 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(arguments, said, tmp_path,
     assert cli.main(["ablate", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cell_may_be_shorter_never_longer_than_the_rest():
+    short = cell("short", protocol={"seeds": 3, "budget": 12, "batch": 20})
+    jobs = ablate.jobs(SMALL, short, {})
+    assert [job.seed for job in jobs] == [0, 1]
+    assert {(j.protocol.budget, j.protocol.batch, j.protocol.init) for j in jobs} == {(12, 20, 8)}
+    assert ablate.jobs(SMALL, cell("long", protocol={"budget": 500}), {})[0].protocol.budget == 14
+    assert jobs[0].key() != ablate.jobs(SMALL, cell("short"), {})[0].key()
