@@ -18,6 +18,7 @@ from random import Random
 import numpy as np
 
 from collm_nas import prompts, strategy
+from collm_nas.allowed import Allowed
 from collm_nas.api import (
     Architecture,
     Candidate,
@@ -30,12 +31,8 @@ from collm_nas.api import (
     Problem,
     Request,
     Role,
-    TextMask,
     UserError,
 )
-from collm_nas.constraints.affordable import maskable
-from collm_nas.constraints.remaining import Remaining, Repeatable, within
-from collm_nas.journal import JournaledCosts
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import Strategy
 
@@ -72,10 +69,7 @@ class Coordinator:
         self._past: list[prompts.Tried] = []
         self._plans: list[Strategy] = []
         self._plan_of: dict[Architecture, Strategy] = {}
-        self._limits = self._maskable_limits()
-        self._remaining = self._within_limits()
-        self._mask = self._generator_mask()
-        self._visited: set[Architecture] = set()
+        self._allowed = Allowed(problem, decoding, encoding)
         self._navigator_constraint = self._constraint("navigator")
         self._generator_constraint = self._constraint("generator")
         self._pressure = prompts.pressure(self._space, problem.caps, problem.costs) if problem.caps.limits else None
@@ -84,8 +78,7 @@ class Coordinator:
 
     def ask(self, n: int) -> list[Candidate]:
         """Strategies, then candidates from them until `n` are new; what the model emits in vain is returned as well."""
-        self._remaining.room = max(self._remaining.room, n)
-        if self._remaining.count("") == 0:
+        if not self._allowed.any_left(n):
             return []
         self._round += 1
         self._calls = 0
@@ -129,9 +122,9 @@ class Coordinator:
                 candidate = self._read(answer)
                 candidates.append(candidate)
                 if candidate.arch is not None:
-                    if self._usable(candidate.arch):
+                    if self._allowed.usable(candidate.arch):
                         self._plan_of[candidate.arch] = plan
-                    self._exclude(candidate.arch)
+                    self._allowed.exclude(candidate.arch)
         return candidates
 
     def _read(self, answer: Completion) -> Candidate:
@@ -152,7 +145,7 @@ class Coordinator:
             temperature=self._temperature,
             max_tokens=self._longest(role),
             constraint=self._navigator_constraint if role == "navigator" else self._generator_constraint,
-            mask=self._mask if role == "generator" else None,
+            mask=self._allowed.mask if role == "generator" else None,
             reasoning=self._reasoning,
         )
         self._calls += 1
@@ -176,25 +169,7 @@ class Coordinator:
             return Constraint("json", prompts.json_schema(self._space)) if role == "generator" else None
         if role == "navigator":
             return Constraint("regex", strategy.regex(self._space))
-        return Constraint("regex", self._space.regex(self._encoding))
-
-    def _maskable_limits(self) -> dict[str, float]:
-        """The caps that a mask can hold: those that reject, on costs that need no measurement."""
-        caps, costs = self._problem.caps, self._problem.costs
-        limits = maskable(self._space, caps.limits) if caps.over == "reject" else {}
-        known = self._space.cost(next(self._space.all())) if isinstance(costs, JournaledCosts) else limits
-        return {name: limit for name, limit in limits.items() if name in known}
-
-    def _within_limits(self) -> Remaining:
-        """A mask of the architectures within these caps."""
-        known = self._space.cost(next(self._space.all())) if self._limits else {}
-        own = all(name in known for name in self._limits)
-        return within(self._space, self._encoding, self._limits, self._space.cost if own else self._problem.costs)
-
-    def _generator_mask(self) -> TextMask | None:
-        if self._decoding == "new":
-            return self._remaining
-        return Repeatable(self._within_limits()) if self._decoding == "affordable" and self._limits else None
+        return self._allowed.constraint
 
     # --- tell ---------------------------------------------------------------------------------------------------------
 
@@ -206,7 +181,7 @@ class Coordinator:
             arch = seen.candidate.arch
             if arch is None or seen.verdict == "surplus":
                 continue
-            self._exclude(arch)
+            self._allowed.exclude(arch)
             if seen.evaluation is not None:
                 self._archs.append(arch)
                 self._values.append(seen.evaluation.fitness)
@@ -221,17 +196,6 @@ class Coordinator:
 
     def _best(self) -> float:
         return max((v for v, ok in zip(self._values, self._feasible, strict=True) if ok), default=-np.inf)
-
-    def _usable(self, arch: Architecture) -> bool:
-        """New and, where over-cap candidates are rejected, within the caps."""
-        caps = self._problem.caps
-        allowed = not caps.limits or caps.over == "evaluate" or caps.allow(self._problem.costs(arch))
-        return arch not in self._visited and allowed
-
-    def _exclude(self, arch: Architecture) -> None:
-        if arch not in self._visited:
-            self._visited.add(arch)
-            self._remaining.exclude(arch)
 
 
 def create(

@@ -17,6 +17,8 @@ from eval.rounds import Plan, Round, Told, rounds
 
 Json = Mapping[str, Any]
 
+FOLDED = 60
+"""Words from which a strategy of a chat model opens at a click."""
 _UNITS = {"flops": "multiply-adds", "params": "parameters", "latency": "ms latency"}
 
 _ENDINGS = {
@@ -272,7 +274,10 @@ def _round(r: Round, digits: int) -> str:
 def _plan(plan: Plan, digits: int) -> str:
     """A table row; the strategy shows its reason and, opened, all of itself."""
     if plan.verbatim:
-        return f"<tr><td><pre>{escape(plan.verbatim)}</pre></td>{_candidates(plan.candidates, digits)}</tr>"
+        words = len(plan.verbatim.split())
+        told = f"<pre>{escape(plan.verbatim)}</pre>"
+        shown = told if words < FOLDED else f"<details><summary>{words} words</summary>{told}</details>"
+        return f"<tr><td>{shown}</td>{_candidates(plan.candidates, digits)}</tr>"
     anchors = "".join(f"<li><code>{escape(a)}</code></li>" for a in plan.anchors)
     directions = "".join(f"<li>{escape(d)}</li>" for d in plan.directions)
     opened = (

@@ -58,11 +58,19 @@ def rounds(events: Sequence[Json], history: Sequence[Json]) -> list[Round]:
     told: list[Round] = []
     plans: dict[str, Plan] = {}  # of the round, by the Generator's prompt
     owners: deque[Plan] = deque()  # of the Generator's answers whose verdict is still to come
+    owner: Plan | None = None  # of the last one; a chat model's answer holds several candidates
+    chats = bool(header.get("options", {}).get("preset"))  # strategies in words, shown as they are
     for event in events:
         kind, role = event.get("event"), event.get("role")
         if kind == "completion" and role == "navigator":
-            plans = {}
-            told.append(Round(len(told) + 1, unread=[t for t in _texts(event) if _strategy(t, space) is None]))
+            plans, owner = {}, None
+            unread = [] if chats else [t for t in _texts(event) if _strategy(t, space) is None]
+            told.append(Round(len(told) + 1, unread=unread))
+            if chats:
+                owner = Plan(verbatim=next(_texts(event)))
+                told[-1].plans.append(owner)
+        elif chats and kind in ("prompt", "completion"):
+            continue
         elif kind == "prompt" and role == "generator" and told:
             prompt = str(event.get("prompt"))
             if prompt not in plans:
@@ -71,8 +79,9 @@ def rounds(events: Sequence[Json], history: Sequence[Json]) -> list[Round]:
         elif kind == "completion" and role == "generator" and plans:
             owners.extend([plans[prompt]] * len(list(_texts(event))))
         elif kind == "candidate" and told:
-            model = event.get("proposer") == "model" and owners
-            (owners.popleft().candidates if model else told[-1].others).append(_candidate(event, by_arch))
+            owner = owners.popleft() if owners and event.get("proposer") == "model" else owner
+            own = owner is not None and event.get("proposer") == "model"
+            (owner.candidates if own and owner else told[-1].others).append(_candidate(event, by_arch))
     return told
 
 

@@ -132,9 +132,9 @@ class Repair(Coordinator):
     def _repaired(self, text: str) -> Candidate:
         arch = repaired(self._space, text, random.Random(self._seed("repair", self._calls)))
         plan = self._plans[0] if self._plans else None
-        if self._usable(arch) and plan is not None:
+        if self._allowed.usable(arch) and plan is not None:
             self._plan_of[arch] = plan
-        self._exclude(arch)
+        self._allowed.exclude(arch)
         return Candidate(arch, "repair", self._space.format(arch, self._encoding))
 
 

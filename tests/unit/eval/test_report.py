@@ -261,3 +261,16 @@ def test_numbers_are_never_dropped_by_the_regular_style() -> None:
     page = render(*run())
     for path in re.findall(r'<path class="best" d="([^"]*)"', page):
         assert re.fullmatch(r"M[\d.]+[ ][\d.]+(H[\d.]+(V[\d.]+)?)*|M0 5H18", path), path
+
+
+def test_a_chat_models_strategy_stands_beside_all_that_was_made_of_it() -> None:
+    result, events = run()
+    events[0]["options"] = {"preset": "paper"}
+    words = "## Summary\n" + "wider layers " * 40
+    events[3]["texts"] = [words]
+    generated = [e for e in events if e["event"] == "completion" and e["role"] == "generator"]
+    generated[0]["texts"] = ["y q\ny p\nx p"]
+    [only] = rounds(events, result["history"])
+    assert [plan.verbatim for plan in only.plans] == [words] and not only.unread
+    assert [c.text for c in only.plans[0].candidates] == ["y q", "y p", "x p"]
+    assert "<summary>82 words</summary>" in render(result, events)
