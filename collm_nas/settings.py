@@ -60,7 +60,7 @@ class Settings:
     navigator: str | Path | None = None  # another adapter for this role
     generator: str | Path | None = None
     engine: str = "transformers"  # a file of `inference/engines`
-    grammar_backend: str = "outlines_core"  # a file of `inference/backends`
+    grammar_backend: str = "auto"  # a file of `inference/backends`, or the one for the size of the vocabulary
     quantize: str | None = None  # weights of the base in so many bits, by bitsandbytes: one of QUANTIZED
     preset: str | None = None  # one of PRESETS, whose values stand where nothing is given
     prompts: str | Path | None = None  # preset `paper`: a folder with other texts for some of its prompts

@@ -22,7 +22,7 @@ from eval.metrics import diversity, normalised_regret, queries_to_reach, regret
 from eval.problems import Instance, ProblemSpec, describe, load
 from eval.rows import Row
 
-ENGINE, BACKEND = "transformers", "outlines_core"
+ENGINE, BACKEND = "transformers", "auto"
 Record = dict[str, Any]
 RECORD = 2
 """Version of what is kept of a search: those of another are searched again."""
@@ -140,7 +140,7 @@ def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer,
         from collm_nas import paper
 
         del options["encoding"]  # its own is the native one
-        create = paper.create
+        create: Callable[..., Optimizer] = paper.create
     elif variant is None:
         create = coordinator.create
     else:

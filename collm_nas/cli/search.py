@@ -86,7 +86,8 @@ def _add_models(group: Any) -> None:
     group.add_argument(
         "--grammar-backend",
         metavar="NAME",
-        help="outlines_core (default), table (small vocabularies), xgrammar or llguidance (extra structured)",
+        help="outlines_core, llguidance, xgrammar (extra structured) or table (small vocabularies); default auto: the "
+        "first for small vocabularies, the second for large ones",
     )
     group.add_argument("--encoding", metavar="compact|native", help="how candidates are spelled (default: the model's)")
     group.add_argument(

@@ -389,7 +389,7 @@ class CategoricalSpace:
         """A regular expression for exactly the canonical spellings (of the whole space, even where restricted)."""
         if encoding == "compact":
             self.check_compact()
-        return grammar.regex(self.speller(encoding), encoding)
+        return grammar.regex(self, encoding)
 
 
 def _number(text: str) -> float:

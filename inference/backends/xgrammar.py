@@ -21,7 +21,6 @@ from inference.backends._compiler import compiler
 from inference.backends._masks import keep, only, unpack
 from inference.vocabulary import Vocabulary
 
-_PLAIN = " \t\n\r\v\f!#%&,:;=@_`~"  # xgrammar warns of an escape that these do not need
 _WHERE = re.compile(r"^\[[0-9:]+\] \S+: ")  # time and line of source at the head of each of its errors
 
 
@@ -89,9 +88,8 @@ class XGrammar:
         return XGrammarProcessor(self._compile(constraint), self._canonical)
 
     def _from_regex(self, pattern: str) -> xgrammar.CompiledGrammar:
-        plain = re.sub(r"\\(.)", lambda m: m[1] if m[1] in _PLAIN else m[0], pattern, flags=re.DOTALL)
         with _plain_errors():
-            return self._library.compile_regex(plain)
+            return self._library.compile_regex(pattern)
 
     def _from_gbnf(self, text: str) -> xgrammar.CompiledGrammar:
         with _plain_errors():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from collm_nas.api import END, Completion, Constraint, Request, UserError
 from collm_nas.presets import thinking
 from inference import vocabulary
+from inference.backends import choose
 from inference.backends import load as load_backend
 from inference.chat import Chat, after_thinking
 from inference.drafts import DRAFTS, Without, keep
@@ -86,7 +87,7 @@ class LocalEngine(ABC):
         self.chat = Chat(tokenizer, room)
         self.spent = {"compile": 0.0, "mask": 0.0}
         """Seconds so far: compiling grammars, and applying them to logits."""
-        self._backend_name = backend
+        self._backend_name = choose(backend, width)
 
     @abstractmethod
     def _sample(

@@ -106,7 +106,7 @@ def create(
     model: Path,
     navigator: Path | None = None,
     generator: Path | None = None,
-    backend: str = "outlines_core",
+    backend: str = "auto",
     sampling: str = "masked",
     tuned: bool = True,
     quantize: str | None = None,

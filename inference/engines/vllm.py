@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import Constraint, Request, UserError
+from inference.backends import choose
 from inference.engines._local import Answer, LocalEngine, check_sampling
 from inference.folder import ModelFolder
 from inference.memory import ROWS, Need, need
@@ -112,7 +113,7 @@ def create(
     model: Path,
     navigator: Path | None = None,
     generator: Path | None = None,
-    backend: str = "outlines_core",
+    backend: str = "auto",
     sampling: str = "masked",
     tuned: bool = True,
     quantize: str | None = None,
@@ -128,7 +129,6 @@ def create(
             f"--quantize {quantize} is for --engine transformers; vLLM takes models that were quantized before"
         )
     folder = ModelFolder.open(model, navigator, generator, tuned=tuned)
-    by_data = folder.encoding != "compact" and backend in BY_DATA and sampling not in _EXACT
     _set_environment()
     try:
         from transformers import AutoTokenizer
@@ -144,6 +144,8 @@ def create(
     with quietly():
         tokenizer = AutoTokenizer.from_pretrained(folder.base, local_files_only=True)
     folder.check_tokenizer(tokenizer)
+    backend = choose(backend, len(tokenizer))
+    by_data = folder.encoding != "compact" and backend in BY_DATA and sampling not in _EXACT
     on_cpu = current_platform.is_cpu()
     dtype = "float32" if on_cpu or folder.weight_bytes() < _SMALL else "bfloat16"
     needed = need(folder.base, 32 if dtype == "float32" else 16)

@@ -357,12 +357,19 @@ def test_a_table_that_would_be_too_large_is_refused(monkeypatch: pytest.MonkeyPa
         fresh.processor(Constraint("regex", "(a0){80}"))
 
 
-@pytest.mark.parametrize("backend", NEEDS)
-def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
-    monkeypatch.setitem(sys.modules, NEEDS[backend], None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, f"inference.backends.{backend}", raising=False)
-    with pytest.raises(UserError, match=rf"{backend}.* not installed.*pip install 'collm-nas\[structured\]'"):
-        backends.load(backend, vocabulary_of("own"))
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xgrammar", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "inference.backends.xgrammar", raising=False)
+    with pytest.raises(UserError, match=r"xgrammar.* not installed.*pip install 'collm-nas\[structured\]'"):
+        backends.load("xgrammar", vocabulary_of("own"))
+
+
+def test_auto_is_the_one_for_the_size_of_the_vocabulary() -> None:
+    assert backends.choose("auto", 2240) == "outlines_core" and backends.choose("auto", 49152) == "llguidance"
+    assert backends.choose("table", 49152) == "table"
+    assert type(backends.load("auto", vocabulary_of("own"))) is type(
+        backends.load("outlines_core", vocabulary_of("own"))
+    )
 
 
 def test_merging_is_the_vocabularys_word() -> None:

@@ -149,7 +149,7 @@ def test_a_folder_that_does_not_fit_is_named_in_one_sentence(defect: str, model_
 def test_unknown_engines_and_backends_are_refused_with_the_legal_names(engine: TransformersEngine) -> None:
     with pytest.raises(UserError, match=r"no engine 'gpt'; choose one of .*transformers"):
         engines.load("gpt", "anywhere")
-    with pytest.raises(UserError, match=r"no grammar backend 'magic'; choose one of .*outlines_core"):
+    with pytest.raises(UserError, match=r"no grammar backend 'magic'; choose auto or one of .*outlines_core"):
         backends.load("magic", engine.vocabulary)
 
 
