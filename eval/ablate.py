@@ -20,6 +20,9 @@ from eval.metrics import Estimate, Paired, bootstrap, paired
 from eval.rows import MODEL_ROW, Row
 
 Record = dict[str, Any]
+RANDOM = ("init", "fallback")
+"""Proposers that are no model: the random start, and what fills a batch for which the models had nothing new."""
+
 ENOUGH = 5
 """Seeds below which a bootstrap interval says nothing."""
 
@@ -40,6 +43,8 @@ class Line:
     valid: float = 0.0
     unique: float = 0.0
     evaluated: float = 0.0
+    fallback: float = 0.0
+    """Evaluations that were random, since the models proposed nothing new."""
     tokens: float = 0.0
     """Completion tokens an evaluated candidate, strategies and what was thrown away included."""
     milliseconds: float = 0.0
@@ -130,6 +135,7 @@ def line(label: str, records: Iterable[Record], first: Iterable[Record]) -> Line
         valid=counts["valid"] / attempted,
         unique=counts["unique"] / attempted,
         evaluated=counts["evaluated"] / len(good),
+        fallback=sum(r["by_proposer"].get("fallback", 0) for r in good) / len(good),
         tokens=sum(r["tokens"]["completion"] for r in good) / evaluated,
         milliseconds=1000 * sum(r["seconds"]["llm"] for r in good) / evaluated,
         mask=1000 * sum(r["grammar_seconds"]["mask"] for r in good) / evaluated,
@@ -142,8 +148,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _model(record: Record, count: str) -> int:
-    """Of what the models proposed (repaired answers are theirs, too), not of the random start."""
-    return sum(counts.get(count, 0) for who, counts in record["counts_by_proposer"].items() if who != "init")
+    """Of what the models proposed (repaired answers are theirs, too), not of random ones."""
+    return sum(counts.get(count, 0) for who, counts in record["counts_by_proposer"].items() if who not in RANDOM)
 
 
 def answer(lines: Sequence[Line]) -> str:
@@ -162,6 +168,8 @@ def _sentence(first: str, line: Line) -> str:
     told = f"{name}: {word} {first} (normalised regret {difference.text()} apart on {line.searches} seeds"
     if line.valid < 0.9995:
         told += f"; {100 * line.valid:.0f} % of what it emits is legal"
+    if line.fallback:
+        told += f"; {line.fallback:.0f} evaluations a search were random, for want of a new proposal"
     return told + ")." + (f" {line.failed} searches failed: {line.error}." if line.failed else "")
 
 

@@ -56,6 +56,7 @@ def _card(question: Question, found: dict[str, list[Record]]) -> str:
         "legal",
         "new",
         "evaluated",
+        "random",
         "tokens",
         "ms",
         "of grammar",
@@ -75,7 +76,7 @@ def _card(question: Question, found: dict[str, list[Record]]) -> str:
 def _row(line: ablate.Line, shown: bool) -> str:
     """`shown`: whether its difference from the first cell is."""
     if line.regret is None:
-        return f'<tr><td>{escape(line.label)}</td><td class="left" colspan="10">{escape(line.error)}</td></tr>'
+        return f'<tr><td>{escape(line.label)}</td><td class="left" colspan="11">{escape(line.error)}</td></tr>'
     cells = [
         line.regret.text(),
         line.against.difference.text() if line.against and shown else "",
@@ -83,6 +84,7 @@ def _row(line: ablate.Line, shown: bool) -> str:
         f"{100 * line.valid:.1f} %",
         f"{100 * line.unique:.1f} %",
         f"{line.evaluated:.1f}",
+        f"{line.fallback:.1f}",
         f"{line.tokens:.0f}",
         f"{line.milliseconds:.0f}",
         f"{line.mask:.1f}",

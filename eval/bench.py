@@ -140,6 +140,8 @@ def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer,
         from collm_nas import paper
 
         del options["encoding"]  # its own is the native one
+        if "prompts" in options:
+            options["prompts"] = Path(options["prompts"])
         create: Callable[..., Optimizer] = paper.create
     elif variant is None:
         create = coordinator.create

