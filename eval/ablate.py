@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import bench
-from eval.ablations import Cell, Question
+from eval.ablations import REGRET, Cell, Question
 from eval.metrics import Estimate, Paired, bootstrap, paired
 from eval.rows import MODEL_ROW, Row
 
@@ -38,7 +38,7 @@ class Line:
     regret: Estimate | None = None
     """Normalised: 0 is the best known, 1 a typical random point."""
     against: Paired | None = None
-    """The cell's normalised regret minus the first cell's, seed by seed."""
+    """The cell's measure minus the first cell's, seed by seed."""
     attempted: float = 0.0
     valid: float = 0.0
     unique: float = 0.0
@@ -117,19 +117,25 @@ def _forget_failures(journal: Path) -> None:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def line(label: str, records: Iterable[Record], first: Iterable[Record]) -> Line:
+def lines(question: Question, found: dict[str, list[Record]]) -> list[Line]:
+    """The figures of a question's cells."""
+    first = found[question.cells[0].label]
+    return [line(cell.label, found[cell.label], first, question.measure) for cell in question.cells]
+
+
+def line(label: str, records: Iterable[Record], first: Iterable[Record], measure: str = REGRET) -> Line:
     """The figures of a cell, against the records of the question's first cell."""
     records = list(records)
     good, errors = [r for r in records if "error" not in r], [r["error"] for r in records if "error" in r]
     made = Line(label, len(good), len(errors), errors[0] if errors else "")
     if not good:
         return made
-    own, other = ({r["seed"]: r["normalised_regret"] for r in some if "error" not in r} for some in (good, first))
+    own, other = (_by_seed(some, measure) for some in (good, first))
     counts = {name: sum(_model(r, name) for r in good) for name in ("attempted", "valid", "unique", "evaluated")}
     attempted, evaluated = max(1, counts["attempted"]), max(1, counts["evaluated"])
     return replace(
         made,
-        regret=bootstrap(list(own.values())),
+        regret=bootstrap([r["normalised_regret"] for r in good]),
         against=paired(own, other) if own.keys() & other.keys() else None,
         attempted=counts["attempted"] / len(good),
         valid=counts["valid"] / attempted,
@@ -143,6 +149,11 @@ def line(label: str, records: Iterable[Record], first: Iterable[Record]) -> Line
     )
 
 
+def _by_seed(records: Iterable[Record], measure: str) -> dict[int, float]:
+    rows = (_row("", r) for r in records if "error" not in r)
+    return {row["seed"]: row[measure] for row in rows if row[measure] is not None}
+
+
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
@@ -152,23 +163,27 @@ def _model(record: Record, count: str) -> int:
     return sum(counts.get(count, 0) for who, counts in record["counts_by_proposer"].items() if who not in RANDOM)
 
 
-def answer(lines: Sequence[Line]) -> str:
+def answer(lines: Sequence[Line], measure: str = REGRET) -> str:
     """What the cells say of the first, in a sentence each, with the interval that it rests on."""
-    return " ".join(_sentence(lines[0].label, line) for line in lines[1:])
+    return " ".join(_sentence(lines[0].label, line, measure) for line in lines[1:])
 
 
-def _sentence(first: str, line: Line) -> str:
+def _sentence(first: str, line: Line, measure: str) -> str:
     name = line.label
-    if line.regret is None or line.against is None:
+    if line.regret is None:
         return f"{name}: failed, {line.error}."
+    if line.against is None:
+        return f"{name}: nothing to compare."
     difference = line.against.difference
-    word = "level with" if not line.against.decided else "worse than" if difference.mean > 0 else "better than"
+    more, less = ("worse than", "better than") if measure == REGRET else ("higher than", "lower than")
+    word = "level with" if not line.against.decided else more if difference.mean > 0 else less
     if line.searches < ENOUGH:
         word = "not yet to be told from"
-    told = f"{name}: {word} {first} (normalised regret {difference.text()} apart on {line.searches} seeds"
+    shown = measure.replace("_", " ")
+    told = f"{name}: {word} {first} ({shown} {difference.text()} apart on {line.searches} seeds"
     if line.valid < 0.9995:
         told += f"; {100 * line.valid:.0f} % of what it emits is legal"
-    if line.fallback:
+    if line.fallback >= 0.5:
         told += f"; {line.fallback:.0f} evaluations a search were random, for want of a new proposal"
     return told + ")." + (f" {line.failed} searches failed: {line.error}." if line.failed else "")
 

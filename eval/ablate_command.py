@@ -59,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
     (folder / "ablate.html").write_text(ablate_page.page(questions, found, said, args.model), encoding="utf-8")
     console = Console(width=None if sys.stdout.isatty() else 160)
     for question in questions:
-        first = found[question.cells[0].label]
-        lines = [ablate.line(cell.label, found[cell.label], first) for cell in question.cells]
-        console.print(f"[bold]{question.text}[/bold]\n  {ablate.answer(lines)}", soft_wrap=True, highlight=False)
+        said = ablate.answer(ablate.lines(question, found), question.measure)
+        console.print(f"[bold]{question.text}[/bold]\n  {said}", soft_wrap=True, highlight=False)
     console.print(f"{folder / 'ablate.html'}, {folder / 'ablate.csv'}, {folder / 'ablate.parquet'}", soft_wrap=True)
     return 0

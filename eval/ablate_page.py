@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eval import ablate
-from eval.ablations import Question
+from eval.ablations import REGRET, Question
 from eval.curve import ticks
 from eval.metrics import bootstrap
 
@@ -45,13 +45,12 @@ def page(questions: Sequence[Question], found: dict[str, list[Record]], protocol
 
 
 def _card(question: Question, found: dict[str, list[Record]]) -> str:
-    first = found[question.cells[0].label]
-    lines = [ablate.line(cell.label, found[cell.label], first) for cell in question.cells]
+    lines = ablate.lines(question, found)
     rows = "\n".join(_row(line, shown=i > 0) for i, line in enumerate(lines))
     titles = (
         "",
-        "normalised regret",
-        f"minus {lines[0].label}",
+        "regret",
+        f"{'' if question.measure == REGRET else question.measure + ' '}minus {lines[0].label}",
         "attempted",
         "legal",
         "new",
@@ -59,16 +58,16 @@ def _card(question: Question, found: dict[str, list[Record]]) -> str:
         "random",
         "tokens",
         "ms",
-        "of grammar",
+        "grammar",
         "diversity",
     )
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    answer = escape(ablate.answer(lines))
+    answer = escape(ablate.answer(lines, question.measure))
     return (
         f'<section class="card">\n<h2>{escape(question.text)}</h2>\n<p class="answer">{answer}</p>\n'
         f'{_curves(question, found)}\n<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n'
         '</tbody>\n</table></div>\n<p class="caption">Tokens and milliseconds of the models, and those of the '
-        "grammar among them, are for each evaluated candidate. Diversity: the share of variables in which two of a "
+        "grammar among them, are for each evaluated candidate. Regret is normalised. Diversity: the share of variables in which two of a "
         "search's candidates differ.</p>\n</section>"
     )
 

@@ -1,7 +1,7 @@
 """One question a file: what it asks, and the cells that answer it. No list to edit.
 
 A file has `QUESTION`, a sentence, and `CELLS`, of which the first is what the others are held against. Cells that
-several questions share are searched once.
+several questions share are searched once. `MEASURE` names what is compared, if not the regret.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from collm_nas.api import UserError
+
+REGRET = "normalised_regret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Question:
     name: str
     text: str
     cells: tuple[Cell, ...]
+    measure: str = REGRET
+    """What the answer speaks of: a column of `eval.ablate.tidy`."""
 
 
 def cell(
@@ -63,4 +67,4 @@ def load(name: str) -> Question:
     if name not in names():
         raise UserError(f"--question {name!r} is unknown; legal: {', '.join(names())}")
     module = import_module(f"{__name__}.{name}")
-    return Question(name, module.QUESTION, module.CELLS)
+    return Question(name, module.QUESTION, module.CELLS, getattr(module, "MEASURE", REGRET))

@@ -5,5 +5,5 @@ from __future__ import annotations
 from eval.ablations import DEFAULT, cell
 from inference import backends
 
-QUESTION = "Do the grammar backends agree, and which is the quickest?"
+QUESTION = "Do the grammar backends give the same search?"
 CELLS = (DEFAULT, *(cell(name, grammar_backend=name) for name in backends.names() if name != "outlines_core"))

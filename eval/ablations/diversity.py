@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eval.ablations import DEFAULT, cell
 
+MEASURE = "diversity"
 QUESTION = "Does masking narrow the diversity of the candidates?"
 CELLS = (
     DEFAULT,

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from eval.ablations import DEFAULT, cell
 
-QUESTION = "Do the engines agree, and which is the quicker one?"
+QUESTION = "Do the engines give the same search?"
 CELLS = (DEFAULT, cell("vllm", engine="vllm"))

@@ -186,3 +186,14 @@ def test_random_ones_for_want_of_a_proposal_are_not_the_models(found):
     assert (made.attempted, made.evaluated, made.fallback) == (0, 0, model["evaluated"])
     said = ablate.answer([ablate.line("default", found["default"], found["default"]), made])
     assert f"{model['evaluated']} evaluations a search were random" in said
+
+
+def test_a_question_may_be_about_something_else_than_regret(found):
+    question = ablations.load("diversity")
+    assert question.measure == "diversity" and question.measure in ablate.TIDY
+    made = Question("d", "Narrower?", QUESTIONS[0].cells[:2], "diversity")
+    first, other = ablate.lines(made, found)
+    expected = [r["diversity"] for r in found["blind"]]
+    assert other.diversity == pytest.approx(sum(expected) / 2)
+    assert other.against.difference.mean == pytest.approx(other.diversity - first.diversity)
+    assert "diversity" in ablate.answer([first, other], "diversity")
