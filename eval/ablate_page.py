@@ -67,7 +67,7 @@ def _card(question: Question, found: dict[str, list[Record]]) -> str:
         f'<section class="card">\n<h2>{escape(question.text)}</h2>\n<p class="answer">{answer}</p>\n'
         f'{_curves(question, found)}\n<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n'
         '</tbody>\n</table></div>\n<p class="caption">Tokens and milliseconds of the models, and those of the '
-        "grammar among them, are for each evaluated candidate. Regret is normalised. Diversity: the share of variables in which two of a "
+        "grammar among them, are for each evaluated candidate. Diversity: the share of variables in which two of a "
         "search's candidates differ.</p>\n</section>"
     )
 
