@@ -116,29 +116,31 @@ class LocalEngine(ABC):
         if request.reasoning:
             thought = self._think(request, ids)
             ids = self.chat.encode(after_thinking(prompt.text, thought.text))
-        way = _REWEIGHING.get(self.sampling)
-        if way and _constrained(request):
-            kept, wasted = self._reweigh(request, ids, n, way)
-        else:
-            kept, wasted = self._draft(request, ids, n)
-            if len(kept) < n:
-                kept += self._answer(self._without(request, kept), ids, n - len(kept), _constrained(request))
-        measured = [measure(a.steps, request.mask, self.vocabulary) if a.steps else {} for a in kept]
-        share = (time.perf_counter() - start) / n
+        kept, wasted = self._choose(request, ids, n)
         told = [
             replace(
                 answer.completion,
                 tokens=answer.completion.tokens + _part(wasted, i, n),
                 prompt_tokens=_part(len(prompt.ids), i, n),
-                seconds=share,
                 forgotten=prompt.forgotten,
-                **measured[i],
+                **(measure(answer.steps, request.mask, self.vocabulary) if answer.steps else {}),
             )
             for i, answer in enumerate(kept)
         ]
         if thought is not None:
             told[0] = replace(told[0], thinking=thought.text, thinking_tokens=thought.tokens)
-        return told
+        share = (time.perf_counter() - start) / n
+        return [replace(one, seconds=share) for one in told]
+
+    def _choose(self, request: Request, prompt: list[int], n: int) -> tuple[list[Answer], int]:
+        """`n` completions in this engine's way of sampling, and the tokens of those thrown away."""
+        way = _REWEIGHING.get(self.sampling)
+        if way and _constrained(request):
+            return self._reweigh(request, prompt, n, way)
+        kept, wasted = self._draft(request, prompt, n)
+        if len(kept) < n:
+            kept += self._answer(self._without(request, kept), prompt, n - len(kept), _constrained(request))
+        return kept, wasted
 
     def _think(self, request: Request, prompt: list[int]) -> Completion:
         """Free text up to the end of the thinking block, the end of the answer, or the limit."""

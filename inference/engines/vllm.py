@@ -130,37 +130,29 @@ def create(
         )
     folder = ModelFolder.open(model, navigator, generator, tuned=tuned)
     _set_environment()
-    try:
-        from transformers import AutoTokenizer
-        from vllm import LLM
-        from vllm.platforms import current_platform
-    except (ImportError, RuntimeError) as error:
-        raise UserError(
-            f"vLLM is installed but can't be imported ({' '.join(str(error).split())[:120]}); where torchvision is the "
-            "reason: pip uninstall -y torchvision torchaudio torchcodec"
-        ) from None
-    from inference.engines._vllm_rows import Rows
+    _check_import()
+    from transformers import AutoTokenizer
 
     with quietly():
         tokenizer = AutoTokenizer.from_pretrained(folder.base, local_files_only=True)
     folder.check_tokenizer(tokenizer)
     backend = choose(backend, len(tokenizer))
     by_data = folder.encoding != "compact" and backend in BY_DATA and sampling not in _EXACT
+    data = {"backend": BY_DATA[backend], "disable_any_whitespace": True} if by_data else None
+    loaded, dtype = _load(folder, {} if data is None else {"structured_outputs_config": data})
+    return VllmEngine(folder, loaded, tokenizer, backend, sampling, dtype, by_data)
+
+
+def _load(folder: ModelFolder, options: dict[str, Any]) -> tuple[Any, str]:
+    """The `vllm.LLM` of this folder, with our logits processor in it, and its number type."""
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    from inference.engines._vllm_rows import Rows
+
     on_cpu = current_platform.is_cpu()
     dtype = "float32" if on_cpu or folder.weight_bytes() < _SMALL else "bfloat16"
     needed = need(folder.base, 32 if dtype == "float32" else 16)
-    options: dict[str, Any] = {"enforce_eager": True} if on_cpu else {"gpu_memory_utilization": _share(needed)}
-    if on_cpu:
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-needed.cache // 2**30)))
-    if folder.adapters:
-        options |= {
-            "enable_lora": True,
-            # One place more than adapters: a request without any would take what is in the last one (vLLM 0.32).
-            "max_loras": len(folder.adapters) + 1,
-            "max_lora_rank": _lora_rank(folder),
-        }
-    if by_data:
-        options["structured_outputs_config"] = {"backend": BY_DATA[backend], "disable_any_whitespace": True}
     with quietly():
         loaded = LLM(
             model=str(folder.base),
@@ -177,8 +169,31 @@ def create(
             use_tqdm_on_load=False,
             seed=0,
             **options,
+            **(_on_cpu(needed) if on_cpu else {"gpu_memory_utilization": _share(needed)}),
+            **(_with_adapters(folder) if folder.adapters else {}),
         )
-    return VllmEngine(folder, loaded, tokenizer, backend, sampling, dtype, by_data)
+    return loaded, dtype
+
+
+def _on_cpu(needed: Need) -> dict[str, Any]:
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-needed.cache // 2**30)))  # whole GiB
+    return {"enforce_eager": True}
+
+
+def _with_adapters(folder: ModelFolder) -> dict[str, Any]:
+    """One place more than there are adapters: a request without any would take what is in the last (vLLM 0.32)."""
+    return {"enable_lora": True, "max_loras": len(folder.adapters) + 1, "max_lora_rank": _lora_rank(folder)}
+
+
+def _check_import() -> None:
+    """UserError where vLLM is there and can't be used."""
+    try:
+        import vllm  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        raise UserError(
+            f"vLLM is installed but can't be imported ({' '.join(str(error).split())[:120]}); where torchvision is the "
+            "reason: pip uninstall -y torchvision torchaudio torchcodec"
+        ) from None
 
 
 def _check_installed() -> None:
