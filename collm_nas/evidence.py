@@ -1,8 +1,9 @@
-"""What evaluations say about choices: a ridge regression on one-hot variables, shared by the digest and by
-`digest-only`.
+"""What evaluations say about choices, as the digest shows it: what each single change of the best architecture would
+bring.
 
-The sampler without a model (`optimizers.digest_only`) must have exactly the model's evidence; so it is computed
-once, here.
+A Gaussian process of main and pair effects (`collm_nas.surrogate`) believes a mean and a standard deviation for every
+change. The sampler without a model (`optimizers.digest_only`) must have exactly the model's evidence; so it is
+computed once, here. Also the ridge regression on one-hot variables, evidence of the rival `ridge-thompson`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from collm_nas import surrogate
 from collm_nas.api import Architecture, SearchSpace
 
 Floats = NDArray[np.float64]
@@ -47,12 +49,17 @@ def offsets(space: SearchSpace) -> tuple[int, ...]:
 
 def one_hot(space: SearchSpace, archs: Sequence[Architecture]) -> Floats:
     """One row an architecture, shape (N, D); an inactive variable contributes zeros."""
+    return one_hot_choices(space, [arch.choices for arch in archs])
+
+
+def one_hot_choices(space: SearchSpace, choices: Sequence[Sequence[int]]) -> Floats:
+    """The same for rows of choices, which need not be canonical."""
     starts = offsets(space)
-    rows_ND = np.zeros((len(archs), starts[-1]))
-    for row_D, arch in zip(rows_ND, archs, strict=True):
-        for i, on in enumerate(space.active(arch.choices)):
+    rows_ND = np.zeros((len(choices), starts[-1]))
+    for row_D, row in zip(rows_ND, choices, strict=True):
+        for i, on in enumerate(space.active(row)):
             if on:
-                row_D[starts[i] + arch.choices[i]] = 1.0
+                row_D[starts[i] + row[i]] = 1.0
     return rows_ND
 
 
@@ -100,3 +107,111 @@ def draw(fit: Ridge, rng: Any) -> Floats:
     chol_DD = np.linalg.cholesky(fit.cov_DD + 1e-9 * np.eye(len(fit.mean_D)))
     sample: Floats = fit.mean_D + chol_DD @ rng.standard_normal(len(fit.mean_D))
     return sample
+
+
+MOST = 256
+"""Evaluations that the Gaussian process looks at: half of them the best, half evenly from the others."""
+_FITTED = 96  # evaluations that decide its hyper-parameters, evenly by rank
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Beliefs about single changes of one architecture, the incumbent, in standard deviations of the ranks.
+
+    `mean_D`, `sd_D`: what it would gain with another choice of one variable (0 and 0 for its own choice). A variable
+    that is inactive in it is judged with its parents switched on, against the mean of its own choices. `unit`: the
+    median of the deviations.
+    """
+
+    mean_D: Floats
+    sd_D: Floats
+    unit: float
+    fitted: surrogate.Fit
+    offsets: tuple[int, ...]
+
+
+def local(
+    space: SearchSpace, archs: Sequence[Architecture], values: Sequence[float], incumbent: Architecture | None
+) -> Local:
+    """Evidence of these evaluations at the incumbent; without one (nothing was evaluated) all changes are alike."""
+    starts = offsets(space)
+    if incumbent is None:
+        return Local(np.zeros(starts[-1]), np.ones(starts[-1]), 1.0, surrogate.PRIOR, starts)
+    base_VV, own_V = _switched_on(space, incumbent)
+    changed_DV = np.repeat(base_VV, np.diff(starts), axis=0)
+    at_D = np.concatenate([np.full(len(v.choices), i) for i, v in enumerate(space.variables)])
+    changed_DV[np.arange(starts[-1]), at_D] = np.concatenate([np.arange(len(v.choices)) for v in space.variables])
+    changes_DD = one_hot_choices(space, changed_DV.tolist())
+    return local_from_rows(one_hot(space, archs), values, starts, changes_DD, own_V)
+
+
+def _switched_on(space: SearchSpace, incumbent: Architecture) -> tuple[NDArray[np.int64], list[int]]:
+    """For each variable the incumbent's choices, with what it takes to make the variable active; and the incumbent's
+    own choice in it, -1 where it is not."""
+    flags = space.active(incumbent.choices)
+    base_VV = np.tile(np.array(incumbent.choices, dtype=np.int64), (len(flags), 1))
+    own_V = [c if on else -1 for c, on in zip(incumbent.choices, flags, strict=True)]
+    for i, on in enumerate(flags):
+        waiting = [] if on else [i]
+        while waiting:
+            for parent, allowed in space.variables[waiting.pop()].active_if:
+                if base_VV[i, parent] not in allowed or not flags[parent]:
+                    base_VV[i, parent] = min(allowed)
+                waiting.append(parent)
+    return base_VV, own_V
+
+
+def local_from_rows(
+    rows_ND: Floats,
+    values: Sequence[float] | Floats,
+    starts: tuple[int, ...],
+    changes_DD: Floats,
+    own_V: Sequence[int],
+    fitted: surrogate.Fit | None = None,
+) -> Local:
+    """The same from one-hot rows: row d of `changes_DD` is the incumbent with (variable, choice) d in it; `own_V` its
+    choices, -1 where inactive."""
+    from scipy.linalg import solve_triangular
+
+    values_N = np.asarray(values, dtype=float)
+    kept = _kept(values_N, MOST)
+    rows_ND, values_N = rows_ND[kept], values_N[kept]
+    targets_N = normal_ranks(values_N)
+    if fitted is None:
+        few = _evenly(values_N, _FITTED)
+        fitted = surrogate.fit(rows_ND[few], targets_N[few])
+    gram_NN = fitted.scale * surrogate.kernel(rows_ND, rows_ND, fitted.pair_share)
+    chol_NN = np.linalg.cholesky(gram_NN + fitted.noise * np.eye(len(rows_ND)))
+    cross_ND = fitted.scale * surrogate.kernel(rows_ND, changes_DD, fitted.pair_share)
+    solved_ND = solve_triangular(chol_NN, np.concatenate([cross_ND, targets_N[:, None]], axis=1), lower=True)
+    mean_D = solved_ND[:, -1] @ solved_ND[:, :-1]
+    sd_D = np.empty(starts[-1])
+    for own, start, end in zip(own_V, starts[:-1], starts[1:], strict=True):
+        rows_KD, solved_NK = changes_DD[start:end], solved_ND[:, start:end]
+        cov_KK = fitted.scale * surrogate.kernel(rows_KD, rows_KD, fitted.pair_share) - solved_NK.T @ solved_NK
+        if own >= 0:
+            contrast_KK = np.eye(end - start) - np.eye(end - start)[own]
+        else:
+            contrast_KK = np.eye(end - start) - 1 / (end - start)
+        mean_D[start:end] = contrast_KK @ mean_D[start:end]
+        sd_D[start:end] = np.sqrt(np.maximum(((contrast_KK @ cov_KK) * contrast_KK).sum(1), 0.0))
+        if own >= 0:
+            mean_D[start + own] = sd_D[start + own] = 0.0
+    open_D = sd_D[sd_D > 1e-9]
+    return Local(mean_D, sd_D, float(np.median(open_D)) if len(open_D) else 1.0, fitted, starts)
+
+
+def _kept(values_N: Floats, most: int) -> NDArray[np.int64]:
+    """The best half of `most`, and the other half evenly from the rest."""
+    if len(values_N) <= most:
+        return np.arange(len(values_N))
+    order_N = np.argsort(-values_N, kind="stable")
+    rest_N = order_N[most // 2 :]
+    spread = np.linspace(0, len(rest_N) - 1, most - most // 2).round().astype(np.int64)
+    return np.concatenate([order_N[: most // 2], rest_N[spread]])
+
+
+def _evenly(values_N: Floats, most: int) -> NDArray[np.int64]:
+    """At most so many, evenly by rank."""
+    order_N = np.argsort(-values_N, kind="stable")
+    return order_N[np.unique(np.linspace(0, len(order_N) - 1, min(most, len(order_N))).round().astype(np.int64))]

@@ -1,11 +1,14 @@
 """History into messages, answers into values; used by `data_gen` and the Coordinator alike, so that the text a model is
 trained on is the text it meets in search.
 
-The *digest* (what the Navigator reads) is versioned: change anything that alters its text and `DIGEST_VERSION` goes up,
-and adapters trained on another version are refused. Its parts, in order:
+The *digest* (what the Navigator reads) is versioned: a model reads the version it was trained on, and one that is not
+in `DIGEST_VERSIONS` is refused. Its parts, in order:
 
-    <digest>   for each rank <r{rank}>, each variable's choice of that rank by effect: evidence token <e{level}{count}>
-               (and <c{level}> under a cap), pair token
+    <digest>   what a Gaussian process of main and pair effects believes of single changes of the best architecture:
+               <o{level}> the size of its doubts, <b{level}> the weight of pairs and the noise; then for each rank
+               <r{rank}>, each variable's choice of that rank by expected gain: evidence token <e{gain}{doubt}> (and
+               <c{level}> under a cap), pair token; doubt 0 marks the best architecture's own choice. (Version 1 has
+               the effects of a ridge regression and counts instead.)
     <cap><t{level}>          only under a cap: the share of architectures that fit, in sixteenths
     <best>     the best distinct architectures, best first: pairs, <g{level}> = distance to the best in fitness
     <past>     its own last three strategies, oldest first: first anchor, <roam{n}>, <gain{n}> = what it brought
@@ -26,14 +29,17 @@ from string import printable
 
 import numpy as np
 
-from collm_nas import evidence
+from collm_nas import evidence, surrogate
 from collm_nas.api import Architecture, Caps, UserError
 from collm_nas.spaces.base import CHOICE_CHARS, LETTERS, CategoricalSpace
 from collm_nas.strategy import ROAM_STEPS, SETTLED, Direction, Strategy
 
-DIGEST_VERSION = 1
+DIGEST_VERSION = 2
+"""What is mined now."""
+DIGEST_VERSIONS = (1, 2)
+"""What models may have been trained on."""
 LEVELS = "0123456789abcdef"
-COUNTS = 6
+DOUBTS = 6
 GAINS = 6
 PAST = 3
 END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<end>", "<pad>", "<unk>"
@@ -60,7 +66,7 @@ def vocabulary() -> list[str]:
     marks += [f"<{kind}{level}>" for kind in "gctobr" for level in LEVELS]
     marks += [f"<gain{n}>" for n in range(GAINS)] + [f"<roam{n}>" for n in range(ROAM_STEPS)]
     marks += [f"<why{n}>" for n in range(8)] + [f"<s{n}>" for n in range(len(SETTLED))]
-    marks += [f"<e{level}{count}>" for level in LEVELS for count in range(COUNTS)]
+    marks += [f"<e{level}{doubt}>" for level in LEVELS for doubt in range(DOUBTS)]
     pairs = [letter + choice for letter in LETTERS for choice in CHOICE_CHARS]
     characters = sorted(set(printable) - set("\r\x0b\x0c"))
     tokens = [PAD_TOKEN, END_TOKEN, UNKNOWN_TOKEN, *marks, *pairs, *characters]
@@ -104,17 +110,19 @@ def gain_level(before: float, after: float, deviation: float) -> int:
     return max(1, math.ceil(min(steps, GAINS - 1)))
 
 
-def shown_choices(space: CategoricalSpace, counts_D: Sequence[int] | None = None) -> list[list[int]]:
-    """Which choices of each variable the digest lists: all, or in large spaces those with most evaluations."""
+def shown_choices(
+    space: CategoricalSpace, wanted_D: Sequence[float] | evidence.Floats | None = None
+) -> list[list[int]]:
+    """Which choices of each variable the digest lists: all, or in large spaces the most wanted ones."""
     sizes = [len(v.choices) for v in space.variables]
     if sum(sizes) <= _PAIR_BUDGET:
         return [list(range(k)) for k in sizes]
     room = max(2, _PAIR_BUDGET // len(sizes))
     starts = evidence.offsets(space)
     shown = []
-    for i, k in enumerate(sizes):
-        seen = [0] * k if counts_D is None else [counts_D[starts[i] + c] for c in range(k)]
-        shown.append(sorted(sorted(range(k), key=lambda c: (-seen[c], c))[:room]))
+    for start, k in zip(starts, sizes, strict=False):
+        wanted = [0.0] * k if wanted_D is None else [float(wanted_D[start + c]) for c in range(k)]
+        shown.append(sorted(sorted(range(k), key=lambda c: (-wanted[c], c))[:room]))
     return shown
 
 
@@ -131,58 +139,92 @@ def digest(
     feasible: Sequence[bool] | None = None,
     past: Sequence[Tried] = (),
     pressure: Pressure | None = None,
+    version: int = DIGEST_VERSION,
 ) -> str:
-    """The Navigator's prompt after these evaluations (distinct architectures, any order). At most about 1,000
-    tokens."""
-    fit = evidence.ridge(space, archs, values)
-    parts = ["<digest>", *_evidence_tokens(space, fit, pressure)]
+    """The Navigator's prompt after these evaluations (distinct architectures, any order), in this version. At most
+    about 1,000 tokens."""
+    keep = range(len(archs)) if feasible is None else [i for i, ok in enumerate(feasible) if ok]
+    order = sorted(keep, key=lambda i: (-values[i], archs[i].choices))
+    if version == 1:
+        parts = ["<digest>", *_ridge_tokens(space, evidence.ridge(space, archs, values), pressure)]
+    else:
+        found = evidence.local(space, archs, values, archs[order[0]] if order else None)
+        parts = ["<digest>", *_evidence_tokens(space, found, pressure)]
     if pressure is not None:
         parts.append(f"<cap><t{LEVELS[pressure.tightness]}>")
-    keep = range(len(archs)) if feasible is None else [i for i, ok in enumerate(feasible) if ok]
-    parts += _best_tokens(
-        space, [archs[i] for i in keep], [values[i] for i in keep], float(np.std(values)) if len(values) else 0.0
-    )
+    best = order[: shown_best(space)]
+    deviation = float(np.std(values)) if len(values) else 0.0
+    parts.append("<best>")
+    for i in best:
+        gap = (values[best[0]] - values[i]) / deviation if deviation > 0 else 0.0
+        near = level(gap, 5) if version == 1 else level(math.asinh(8 * gap), 4)
+        parts.append(f"{space.format(archs[i], 'compact')}<g{near}>")
     parts.append("<past>")
     for tried in past[-PAST:]:
         parts.append(f"{space.format(tried.anchor, 'compact')}<roam{tried.roam}><gain{tried.gain}>")
     return "".join(parts) + NAVIGATOR_TOKEN
 
 
-def _evidence_tokens(space: CategoricalSpace, fit: evidence.Ridge, pressure: Pressure | None) -> list[str]:
-    """The evidence, rank by rank: first the best choice of every variable, then every second best, and so on.
+def _evidence_tokens(space: CategoricalSpace, found: evidence.Local, pressure: Pressure | None) -> list[str]:
+    """Version 2: how sure the beliefs are, then gain and doubt of every change."""
+    columns = []
+    for i, choices in enumerate(shown_choices(space, _wanted(found))):
+        column = []
+        for c in choices:
+            at = found.offsets[i] + c
+            # Rounded, so that the last bit of another machine's arithmetic changes no order.
+            column.append((-round(found.mean_D[at] / found.unit, 5), c, _gain_and_doubt(found, at)))
+        columns.append([(mark, c) for _, c, mark in sorted(column)])
+    pairs, noise = found.fitted.pair_share, found.fitted.noise
+    kind = 3 * surrogate.PAIR_SHARES.index(pairs) + max(0, surrogate.NOISES.index(noise) - 1)
+    size = level(math.log2(max(found.unit, 1e-6)), 3, 12)
+    return [f"<o{size}><b{LEVELS[kind]}>", *_by_rank(columns, pressure, found.offsets)]
+
+
+def _wanted(found: evidence.Local) -> evidence.Floats:
+    """Expected gains, in which nothing comes before the best architecture's own choices."""
+    return np.where(found.sd_D > 0, np.round(found.mean_D / found.unit, 5), np.inf)
+
+
+def _gain_and_doubt(found: evidence.Local, at: int) -> str:
+    """Both in units of the median doubt, on scales that are finer near zero and near one."""
+    gain = level(math.asinh(found.mean_D[at] / found.unit), 3, 10)
+    ratio = found.sd_D[at] / found.unit
+    doubt = 0 if ratio < 1e-6 else min(DOUBTS - 1, max(1, 3 + round(2 * math.log2(ratio))))
+    return f"<e{gain}{doubt}>"
+
+
+def _ridge_tokens(space: CategoricalSpace, fit: evidence.Ridge, pressure: Pressure | None) -> list[str]:
+    """Version 1: effect and count of every choice."""
+    # Single effects shrink as variables are added; levels keep their meaning if the step shrinks with them.
+    step = 5.0 * math.sqrt(max(1.0, len(space.variables) / 8))
+    columns = []
+    for i, choices in enumerate(shown_choices(space, fit.counts_D.astype(float))):
+        column = []
+        for c in choices:
+            at = fit.offsets[i] + c
+            count = min(DOUBTS - 1, (1 + int(fit.counts_D[at])).bit_length() - 1)
+            column.append((-LEVELS.index(level(fit.mean_D[at], step, 8)), -count, c))
+        columns.append([(f"<e{LEVELS[-height]}{-count}>", c) for height, count, c in sorted(column)])
+    return _by_rank(columns, pressure, fit.offsets)
+
+
+def _by_rank(
+    columns: Sequence[Sequence[tuple[str, int]]], pressure: Pressure | None, starts: tuple[int, ...]
+) -> list[str]:
+    """Evidence rank by rank: first the most promising choice of every variable, then every second one, and so on.
 
     Each line then reads like an architecture, so that a small model can follow it as it follows the best ones found;
     it learned to use the same evidence listed variable by variable more slowly (docs/LOG.md).
     """
-    # Single effects shrink as variables are added; levels keep their meaning if the step shrinks with them.
-    step = 5.0 * math.sqrt(max(1.0, len(space.variables) / 8))
-    counts = [int(c) for c in fit.counts_D]
-    columns: list[list[tuple[str, int, int]]] = []
-    for i, choices in enumerate(shown_choices(space, counts)):
-        column = []
-        for c in choices:
-            at = fit.offsets[i] + c
-            column.append((level(fit.mean_D[at], step, 8), min(COUNTS - 1, (1 + counts[at]).bit_length() - 1), c))
-        columns.append(sorted(column, key=lambda entry: (-LEVELS.index(entry[0]), -entry[1], entry[2])))
     tokens = []
     for rank in range(max(map(len, columns))):
         tokens.append(f"<r{LEVELS[min(15, rank)]}>")
         for i, column in enumerate(columns):
             if rank < len(column):
-                height, count, c = column[rank]
-                dear = f"<c{LEVELS[pressure.levels[fit.offsets[i] + c]]}>" if pressure is not None else ""
-                tokens.append(f"<e{height}{count}>{dear}{LETTERS[i]}{CHOICE_CHARS[c]}")
-    return tokens
-
-
-def _best_tokens(
-    space: CategoricalSpace, archs: Sequence[Architecture], values: Sequence[float], deviation: float
-) -> list[str]:
-    order = sorted(range(len(archs)), key=lambda i: (-values[i], archs[i].choices))[: shown_best(space)]
-    tokens = ["<best>"]
-    for i in order:
-        gap = (values[order[0]] - values[i]) / deviation if deviation > 0 else 0.0
-        tokens.append(f"{space.format(archs[i], 'compact')}<g{level(gap, 5)}>")
+                mark, c = column[rank]
+                dear = f"<c{LEVELS[pressure.levels[starts[i] + c]]}>" if pressure is not None else ""
+                tokens.append(f"{mark}{dear}{LETTERS[i]}{CHOICE_CHARS[c]}")
     return tokens
 
 

@@ -1,21 +1,24 @@
 """Simulated searches on a synthetic landscape: the situations in which a Navigator is asked.
 
 The policy is deliberately mixed. After a random start, some searches change a few variables of the best known points,
-partly towards the optimum; others take draws from the ridge posterior (Thompson), as a search by the trained model
-nearly does. A model must meet good and poor histories alike, for its own searches will be both.
+partly towards the optimum; some take draws from the ridge posterior (Thompson), others draw from the evidence that the
+digest shows, as a search by the trained model nearly does. A model must meet good and poor histories alike, for its
+own searches will be both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from collm_nas.evaluators.landscape import Floats, Ints, Landscape
-from collm_nas.evidence import draw, ridge_from_rows
+from collm_nas.evidence import draw, local_from_rows, normal_ranks, ridge_from_rows
+from collm_nas.surrogate import Fit, fit
 
 BATCH = 5
-THOMPSON = 0.4  # share of the searches that follow the ridge posterior
+LOCAL, THOMPSON = 0.5, 0.15  # shares of the searches that follow the digest's evidence, and the ridge posterior
 LENGTHS = (0, 5, 10, 20, 40, 60, 80, 120)
 LONG_LENGTHS = (*LENGTHS, 180, 240)  # for spaces that take longer to search
 LONG_FROM = 13
@@ -48,12 +51,15 @@ def simulate(made: Landscape, optimum_V: Ints, length: int, rng: np.random.Gener
     seen: dict[tuple[int, ...], float] = {}
     rounds: list[Round] = []
     guidance = rng.uniform(0, 0.5)
-    thompson = rng.random() < THOMPSON
+    way = rng.random()
+    evident = _Evident(rng.uniform(0.2, 1.0))
     _add(made, made.random_points(int(rng.integers(5, 25)), rng), seen, rng)
     for _ in range(3 * length // BATCH):
         if len(seen) >= length:
             break
-        if thompson:
+        if way < LOCAL and seen:
+            batch_NV = evident.batch(made, seen, rng)
+        elif way < LOCAL + THOMPSON and seen:
             batch_NV = _thompson(made, seen, rng)
         else:
             points = sorted(seen, key=seen.__getitem__, reverse=True)[:5]
@@ -98,9 +104,54 @@ def _thompson(made: Landscape, seen: dict[tuple[int, ...], float], rng: np.rando
         weights_D = draw(fit, rng)
         for v, size in enumerate(made.sizes):
             row_V[v] = weights_D[starts[v] : starts[v] + size].argmax()
+    return _shaken(made, batch_NV, seen, rng)
+
+
+def _shaken(made: Landscape, batch_NV: Ints, seen: dict[tuple[int, ...], float], rng: np.random.Generator) -> Ints:
+    """What was seen already changes in one or two variables."""
     batch_NV = made.canonical(batch_NV)
     for row_V in batch_NV:
         if tuple(row_V.tolist()) in seen:
             for i in rng.integers(0, len(made.sizes), int(rng.integers(1, 3))):
                 row_V[i] = rng.integers(0, made.sizes[i])
     return made.canonical(batch_NV)
+
+
+@dataclass(slots=True)
+class _Evident:
+    """Draws around the best known point: for each variable the choice of the highest gain under the digest's beliefs,
+    with their deviations times `spread` as noise. Hyper-parameters are fitted anew as the history grows by half."""
+
+    spread: float
+    fitted: Fit | None = None
+    at: int = 0
+
+    def batch(self, made: Landscape, seen: dict[tuple[int, ...], float], rng: np.random.Generator) -> Ints:
+        x_MV, y_M = np.array(list(seen)), np.array(list(seen.values()))
+        rows_MD, starts = made.one_hot(x_MV), made.offsets()
+        if self.fitted is None or len(y_M) >= 1.5 * self.at:
+            self.fitted, self.at = fit(rows_MD, normal_ranks(y_M)), len(y_M)
+        changes_DD, own_V = _changes(made, x_MV[y_M.argmax()])
+        found = local_from_rows(rows_MD, y_M, starts, changes_DD, own_V, self.fitted)
+        noise_ND = self.spread * rng.standard_normal((4 * BATCH, starts[-1])) * found.sd_D
+        drawn_ND = found.mean_D + noise_ND
+        columns = [drawn_ND[:, a:b].argmax(1) for a, b in pairwise(starts)]
+        batch_NV = made.canonical(np.stack(columns, axis=1))
+        new = [i for i, row in enumerate(batch_NV.tolist()) if tuple(row) not in seen]
+        return _shaken(made, batch_NV[[*new, *range(BATCH)][:BATCH]], seen, rng)
+
+
+def _changes(made: Landscape, best_V: Ints) -> tuple[Floats, list[int]]:
+    """One-hot rows of every single change of a point (an inactive variable's with its parents switched on), and the
+    point's own choices, -1 where inactive."""
+    on_V = made.active(best_V[None])[0]
+    base_VV = np.repeat(best_V[None], len(best_V), axis=0)
+    for v in np.flatnonzero(~on_V):
+        child = v
+        while (parent := made.parents[child]) >= 0:
+            base_VV[v, parent] = max(base_VV[v, parent], made.thresholds[child])
+            child = parent
+    at_D = np.repeat(np.arange(len(best_V)), made.sizes)
+    changed_DV = base_VV[at_D]
+    changed_DV[np.arange(len(at_D)), at_D] = np.concatenate([np.arange(k) for k in made.sizes])
+    return made.one_hot(changed_DV), np.where(on_V, best_V, -1).tolist()

@@ -17,13 +17,15 @@ from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, History, simula
 
 SMALL = Family(variables=(4, 12), choices=(2, 10))
 LARGE = Family(variables=(13, 24), choices=(2, 5))
+HUGE = Family(variables=(25, 50), choices=(2, 4))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mix:
-    """What a run mines. `large` is the share of landscapes with 13 to 24 variables."""
+    """What a run mines. `large` is the share of landscapes with 13 to 24 variables, `huge` of those with 25 to 50."""
 
     large: float = 0.25
+    huge: float = 0.1
     digests: int = 3  # Navigator examples a landscape
     targets: int = 2  # Generator examples a strategy
 
@@ -45,7 +47,8 @@ def examples(seed: int, mix: Mix) -> Iterator[Example]:
     if seed >= HELD_OUT:
         raise ValueError(f"seed {seed} is held out for measuring; training seeds are below {HELD_OUT}")
     rng = np.random.default_rng([seed, 0])
-    family = LARGE if rng.random() < mix.large else SMALL
+    size = rng.random()
+    family = HUGE if size < mix.huge else LARGE if size < mix.huge + mix.large else SMALL
     if family is SMALL and rng.random() < 0.5:  # the sizes that most cell spaces have
         family = replace(family, variables=(5, 8))
     made = draw_landscape(rng, family)

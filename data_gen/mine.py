@@ -31,6 +31,7 @@ class MineConfig:
     landscapes: int
     first_seed: int = 0
     large: float = 0.25
+    huge: float = 0.1
     digests: int = 2
     targets: int = 2
     processes: int = 1
@@ -98,7 +99,7 @@ def _mine_shard(config: MineConfig, start: int) -> None:
 
     from data_gen.landscapes import Mix, examples
 
-    mix = Mix(large=config.large, digests=config.digests, targets=config.targets)
+    mix = Mix(large=config.large, huge=config.huge, digests=config.digests, targets=config.targets)
     stop = min(start + SHARD, config.landscapes)
     rows = [asdict(e) for i in range(start, stop) for e in examples(config.first_seed + i, mix)]
     path = _shard(config, start)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
-from collm_nas.prompts import ANCHOR_TOKEN, DIGEST_VERSION
+from collm_nas.prompts import ANCHOR_TOKEN, DIGEST_VERSIONS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,9 +23,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{folder} is no dataset (no manifest.json); make one with: collm-nas mine --out {folder}")
     manifest: dict[str, Any] = json.loads(path.read_text())
-    if manifest.get("digest_version") != DIGEST_VERSION:
-        found = manifest.get("digest_version")
-        raise UserError(f"{folder} was mined with digest version {found}, this is {DIGEST_VERSION}; mine again")
+    if manifest.get("digest_version") not in DIGEST_VERSIONS:
+        found, known = manifest.get("digest_version"), " and ".join(map(str, DIGEST_VERSIONS))
+        raise UserError(f"{folder} was mined with digest version {found}, but this program knows {known}; mine again")
     if "shards" not in manifest:
         raise UserError(f"mining of {folder} is not finished; run the same collm-nas mine command again, it resumes")
     return manifest

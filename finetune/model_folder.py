@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from collm_nas.api import Role
-from collm_nas.prompts import DIGEST_VERSION, vocabulary_hash
+from collm_nas.api import Role, UserError
+from collm_nas.prompts import vocabulary_hash
 from finetune import data, tokenizer
 from finetune.lora import adapt
 from finetune.pretrain import pretrain
@@ -22,6 +22,9 @@ ROLES: tuple[Role, ...] = ("navigator", "generator")
 def build(recipe: Recipe, datasets: Sequence[Path], out: Path, say: Callable[[str], None] = print) -> Path:
     """Train what is missing under `out` and return it; a killed run goes on where its last checkpoint was."""
     mined = [data.read_manifest(dataset) for dataset in datasets]
+    versions = sorted({one["digest_version"] for one in mined})
+    if len(versions) > 1:
+        raise UserError(f"the datasets were mined with digest versions {versions}; one model reads one: mine again")
     out.mkdir(parents=True, exist_ok=True)
     say("base: " + ", then ".join(f"{t.stop or t.steps} steps of {t.batch} examples" for t in recipe.base))
     base = pretrain(recipe, datasets, out)
@@ -43,7 +46,7 @@ def _manifest(recipe: Recipe, mined: Sequence[dict[str, Any]], out: Path) -> dic
     weights = [out / "base" / "model.safetensors", *(out / role / "adapter_model.safetensors" for role in ROLES)]
     return {
         "name": recipe.name,
-        "digest_version": DIGEST_VERSION,
+        "digest_version": mined[0]["digest_version"],
         "encoding": "compact",
         "sources": {name: sha for one in mined for name, sha in one["sources"].items()},
         "datasets": [
@@ -72,7 +75,7 @@ def _sha256(path: Path) -> str:
 def _trained_on(mined: dict[str, Any]) -> str:
     settings = mined["settings"]
     first, count = settings["first_seed"], settings["landscapes"]
-    large = f"{settings['large']:.0%} of them with 13 to 24 variables"
+    large = f"{settings['large']:.0%} of them with 13 to 24 variables, {settings['huge']:.0%} with 25 to 50"
     return f"  - seeds {first} to {first + count - 1}, {large}; labels by `{mined['labeller']}`"
 
 
@@ -97,6 +100,6 @@ Generator (strategy to architecture). It optimises *in context*: it knows no ope
   Generator {loss["generator"]}.
 - Digest version {manifest["digest_version"]}, encoding {manifest["encoding"]}.
   Hashes of weights, tokenizer and data: manifest.json.
-- Limits: spaces of at most 52 variables with 36 choices; it met up to 24 variables in training.
+- Limits: spaces of at most 52 variables with 36 choices; it met up to 50 variables in training.
 - Licence: Apache-2.0.
 """

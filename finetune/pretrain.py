@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from collm_nas.prompts import COUNTS, LEVELS
+from collm_nas.prompts import DOUBTS, LEVELS
 from collm_nas.spaces.base import CHOICE_CHARS, LETTERS
 from finetune import data, tokenizer, trainer
 from finetune.recipes import Recipe, Shape
@@ -52,15 +52,15 @@ def _compose_embeddings(model: Qwen3ForCausalLM, tok: PreTrainedTokenizerFast) -
     deviation, width = model.config.initializer_range, weight_VD.shape[1]
     parts = {key: torch.randn(width) * deviation for key in (*LETTERS, *("#" + c for c in CHOICE_CHARS))}
     direction, base = torch.randn(width) * deviation, torch.randn(width) * deviation
-    counts = torch.randn(COUNTS, width) * deviation
+    doubts = torch.randn(DOUBTS, width) * deviation
     with torch.no_grad():
         for letter in LETTERS:
             for choice in CHOICE_CHARS:
                 weight_VD[tok.convert_tokens_to_ids(letter + choice)] = (parts[letter] + parts["#" + choice]) / 2**0.5
         for i, level in enumerate(LEVELS):
-            for count in range(COUNTS):
-                mixed = base + direction * (i - 7.5) / 4 + counts[count]
-                weight_VD[tok.convert_tokens_to_ids(f"<e{level}{count}>")] = mixed / 3**0.5
+            for doubt in range(DOUBTS):
+                mixed = base + direction * (i - 7.5) / 4 + doubts[doubt]
+                weight_VD[tok.convert_tokens_to_ids(f"<e{level}{doubt}>")] = mixed / 3**0.5
 
 
 def pretrain(recipe: Recipe, datasets: Sequence[Path], out: Path) -> Path:

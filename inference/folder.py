@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from collm_nas.api import UserError
-from collm_nas.prompts import DIGEST_VERSION, vocabulary_hash
+from collm_nas.prompts import DIGEST_VERSION, DIGEST_VERSIONS, vocabulary_hash
 from inference import smollm2
 
 ROLES = ("navigator", "generator")
@@ -59,6 +59,12 @@ class ModelFolder:
         known = self.manifests.get("generator") or self.manifests.get("base") or {}
         return str(known.get("encoding", "native"))
 
+    @property
+    def digest_version(self) -> int:
+        """The version of the digest that the model reads; today's where it was trained on none."""
+        known = self.manifests.get("navigator") or self.manifests.get("base") or {}
+        return int(known.get("digest_version", DIGEST_VERSION))
+
     def weight_bytes(self) -> int:
         """Size of the base's weights on disk."""
         return sum(path.stat().st_size for path in self.base.glob("*.safetensors"))
@@ -81,7 +87,7 @@ class ModelFolder:
             sources.update(manifest.get("sources", {}))
         return {
             "model": {name: _folder_hash(path) for name, path in files.items()},
-            "digest_version": DIGEST_VERSION,
+            "digest_version": self.digest_version,
             "encoding": self.encoding,
             "sources": sources,
         }
@@ -108,10 +114,11 @@ def _read_manifest(path: Path, role: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     version = manifest.get("digest_version") if isinstance(manifest, dict) else None
-    if version != DIGEST_VERSION:
+    if version not in DIGEST_VERSIONS:
+        known = " and ".join(map(str, DIGEST_VERSIONS))
         raise UserError(
-            f"the {role} adapter was trained on digest version {version} ({path}), but this program writes version "
-            f"{DIGEST_VERSION}; train it again with: collm-nas finetune"
+            f"the {role} adapter was trained on digest version {version} ({path}), but this program writes versions "
+            f"{known}; train it again with: collm-nas finetune"
         )
     return dict(manifest)
 

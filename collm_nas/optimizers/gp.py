@@ -1,17 +1,14 @@
-"""Bayesian optimisation with a Gaussian process over one-hot variables and their pairs, expected improvement, batches.
+"""Bayesian optimisation with a Gaussian process over one-hot variables and their pairs (`collm_nas.surrogate`),
+expected improvement, batches.
 
-Kernel: `scale * ((1 - w) * shared / n + w * shared pairs / pairs of n)`, `shared` counting variables in which two
-architectures agree (n their geometric mean number of active ones), so that it is a Bayesian linear model of main
-effects and pair effects, in closed form. `w`, `scale` and the noise maximise the marginal likelihood over a small grid.
-Targets are normal ranks: a table's long lower tail would else set the scale. A batch is filled by the kriging believer:
-each pick is taken to bring what the model expects, and the next one is chosen with that. The pool is every open
-architecture of a space of at most 20,000, else random ones and neighbours of the best.
+A batch is filled by the kriging believer: each pick is taken to bring what the model expects, and the next one is
+chosen with that. The pool is every open architecture of a space of at most 20,000, else random ones and neighbours of
+the best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 from collm_nas.api import Architecture, Candidate, Observation, Problem
 from collm_nas.evidence import normal_ranks, one_hot
 from collm_nas.memory import Memory
+from collm_nas.surrogate import Fit, fit, kernel
 
 Floats = NDArray[np.float64]
 # N evaluated, P pool, D (variable, choice) pairs.
@@ -26,45 +24,6 @@ Floats = NDArray[np.float64]
 WHOLE = 20_000  # architectures; a space up to this size is scored completely
 POOL_RANDOM = 1000
 POOL_PARENTS = 10
-PAIR_SHARES = (0.0, 0.25, 0.5, 0.75, 0.95)
-SCALES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-NOISES = (0.001, 0.01, 0.05, 0.2)  # variance; the targets' is about 1
-
-
-def kernel(a_ND: Floats, b_MD: Floats, pair_share: float) -> Floats:
-    """Similarity of one-hot rows, shape (N, M); 1 for equal rows."""
-    shared_NM = a_ND @ b_MD.T
-    na_N1, nb_M = a_ND.sum(1)[:, None], b_MD.sum(1)
-    single_NM = shared_NM / np.sqrt(np.maximum(na_N1 * nb_M, 1.0))
-    if pair_share == 0.0:
-        return np.asarray(single_NM)
-    pairs_of = np.maximum(na_N1 * (na_N1 - 1) * nb_M * (nb_M - 1), 1.0)
-    pair_NM = shared_NM * (shared_NM - 1) / np.sqrt(pairs_of)
-    return np.asarray((1 - pair_share) * single_NM + pair_share * pair_NM)
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """Hyper-parameters of highest marginal likelihood."""
-
-    pair_share: float
-    scale: float
-    noise: float
-
-
-def fit(rows_ND: Floats, targets_N: Floats) -> Fit:
-    """Grid search; one eigendecomposition for each share of pairs serves all scales and noises."""
-    best, found = -np.inf, Fit(0.0, 1.0, 0.05)
-    for pair_share in PAIR_SHARES:
-        eigen_N, basis_NN = np.linalg.eigh(kernel(rows_ND, rows_ND, pair_share))
-        power_N = (basis_NN.T @ targets_N) ** 2
-        for scale in SCALES:
-            for noise in NOISES:
-                variance_N = scale * np.maximum(eigen_N, 0.0) + noise
-                likelihood = -0.5 * float((power_N / variance_N + np.log(variance_N)).sum())
-                if likelihood > best:
-                    best, found = likelihood, Fit(pair_share, scale, noise)
-    return found
 
 
 def expected_improvement(mean_P: Floats, variance_P: Floats, incumbent: float) -> Floats:

@@ -212,6 +212,7 @@ def test_unknown_names_and_options_are_refused_in_one_sentence() -> None:
         ("aging-evolution", {"tournament": 50}),
         ("local-search", {"move": "up"}),
         ("digest-only", {"thompson": 2.0}),
+        ("local-evidence", {"spread": 0.0}),
         ("spos-evolution", {"mutate": 0.8}),
         ("spos-evolution", {"population": 1}),
         ("ofa-evolution", {"population": 20.5}),

@@ -125,7 +125,7 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "no adapter": (lambda folder: shutil.rmtree(folder / "generator"), "no generator adapter in"),
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json"),
     "bad manifest": (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is not JSON"),
-    "digest version": (edit_manifest(digest_version=99), "digest version 99 .* writes version"),
+    "digest version": (edit_manifest(digest_version=99), "digest version 99 .* writes versions"),
     "no digest version": (edit_manifest(digest_version=None), "digest version None"),
     "tokenizer": (other_tokenizer, "trained with another tokenizer"),
     "weights": (

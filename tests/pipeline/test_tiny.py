@@ -24,7 +24,7 @@ variables:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("tiny")
-    assert main(["mine", "--landscapes", "20", "--large", "0", "--out", str(folder / "data")]) == 0
+    assert main(["mine", "--landscapes", "20", "--large", "0", "--huge", "0", "--out", str(folder / "data")]) == 0
     train = ["finetune", "--recipe", "tiny", "--dataset", str(folder / "data"), "--out", str(folder / "model")]
     assert main(train) == 0
     (folder / "toy.yaml").write_text(SPACE)

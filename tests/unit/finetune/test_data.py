@@ -11,7 +11,7 @@ from finetune import data, tokenizer
 @pytest.fixture(scope="module")
 def mined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("mined") / "data"
-    mine(MineConfig(out=out, landscapes=30, targets=1, large=0.0))
+    mine(MineConfig(out=out, landscapes=30, targets=1, large=0.0, huge=0.0))
     return out
 
 
