@@ -25,31 +25,22 @@ LONG_FROM = 13
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One batch: rows `start` to `end` of the history; `anchor_V` is the point it pointed at."""
-
-    start: int
-    end: int
-    anchor_V: Ints
-
-
-@dataclass(frozen=True, slots=True)
 class History:
-    """Distinct points in order, x_MV, with noisy fitness y_M, and the rounds after the random start."""
+    """Distinct points in order, x_MV, with noisy fitness y_M, and where each round after the random start begins."""
 
     x_MV: Ints
     y_M: Floats
-    rounds: tuple[Round, ...]
+    starts: tuple[int, ...]
 
     def cut(self, length: int) -> History:
         """The history as it was after `length` evaluations."""
-        return History(self.x_MV[:length], self.y_M[:length], tuple(r for r in self.rounds if r.end <= length))
+        return History(self.x_MV[:length], self.y_M[:length], tuple(s for s in self.starts if s < length))
 
 
 def simulate(made: Landscape, optimum_V: Ints, length: int, rng: np.random.Generator) -> History:
     """A search of up to `length` distinct points (fewer where the space or the cap leaves fewer)."""
     seen: dict[tuple[int, ...], float] = {}
-    rounds: list[Round] = []
+    starts: list[int] = []
     guidance = rng.uniform(0, 0.5)
     way = rng.random()
     evident = _Evident(rng.uniform(0.2, 1.0))
@@ -68,10 +59,9 @@ def simulate(made: Landscape, optimum_V: Ints, length: int, rng: np.random.Gener
         start = len(seen)
         _add(made, batch_NV, seen, rng)
         if len(seen) > start:
-            anchor = list(seen)[start + int(rng.integers(0, len(seen) - start))]
-            rounds.append(Round(start, len(seen), np.array(anchor)))
+            starts.append(start)
     x_MV = np.array(list(seen), dtype=np.int64).reshape(-1, len(made.sizes))
-    return History(x_MV, np.array(list(seen.values())), tuple(rounds))
+    return History(x_MV, np.array(list(seen.values())), tuple(starts))
 
 
 def _add(made: Landscape, x_NV: Ints, seen: dict[tuple[int, ...], float], rng: np.random.Generator) -> None:

@@ -1,8 +1,8 @@
 """Writes a dataset: shards of examples in Parquet and a manifest that says what they were made of.
 
-Each shard holds the examples of a fixed range of seeds, so the dataset is the same whatever the number of processes,
-and
-a mining run that was killed goes on with the shards that are missing.
+A source (one `data_gen/mine_NAME.py` each) consists of units: landscapes, searches, runs. Each shard holds the examples
+of a fixed range of units, so the dataset is the same whatever the number of processes, and a mining run that was killed
+goes on with the shards that are missing.
 """
 
 from __future__ import annotations
@@ -10,72 +10,92 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, Protocol
 
 from collm_nas.api import UserError
+from data_gen.examples import Example, Form
 
-SHARD = 500  # landscapes
+SHARD = 500  # units
 MANIFEST = "manifest.json"
+_LEAST_ROOM = 64 * 2**20  # bytes free on disk before a shard is begun
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MineConfig:
-    """What to mine: landscapes of seeds `first_seed .. first_seed + landscapes - 1`."""
+class Source(Protocol):
+    """What is mined; small and picklable, so that a worker makes its own examples."""
 
-    out: Path
-    landscapes: int
-    first_seed: int = 0
-    large: float = 0.25
-    huge: float = 0.1
-    digests: int = 2
-    targets: int = 2
-    processes: int = 1
+    name: str
+    labeller: str
+
+    @property
+    def form(self) -> Form:
+        """What is made at each point."""
+
+    def units(self) -> int:
+        """How many there are."""
+
+    def sources(self) -> dict[str, str]:
+        """SHA-256 of every table, supernet and log that the examples say something of, by name."""
+
+    def settings(self) -> dict[str, Any]:
+        """JSON values: what was asked for."""
+
+    def examples(self, unit: int) -> Iterator[Example]:
+        """All examples of one unit, the same in every process."""
 
 
-def mine(config: MineConfig, progress: Callable[[int, int], None] | None = None) -> dict[str, object]:
-    """Mine what is missing under `config.out` and return the manifest. Raises UserError if another dataset is there."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    manifest = _manifest(config)
-    _check_same(config.out / MANIFEST, manifest)
-    _write(config.out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
-    starts = range(0, config.landscapes, SHARD)
-    missing = [s for s in starts if not _shard(config, s).exists()]
+def mine(
+    source: Source, out: Path, processes: int = 1, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Mine what is missing under `out` and return the manifest. Raises UserError if another dataset is there, or no
+    room is left."""
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = _manifest(source)
+    _check_same(out / MANIFEST, manifest)
+    _write(out / MANIFEST, _json(manifest))
+    starts = range(0, source.units(), SHARD)
+    missing = [s for s in starts if not _shard(out, s).exists()]
     done = len(starts) - len(missing)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(config.processes, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_mine_shard, config, start) for start in missing]):
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(_mine_shard, source, out, start) for start in missing]):
             future.result()
             done += 1
             if progress:
                 progress(done, len(starts))
-    manifest["shards"] = {_shard(config, s).name: _sha256(_shard(config, s)) for s in starts}
-    _write(config.out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+    manifest["shards"] = {_shard(out, s).name: _sha256(_shard(out, s)) for s in starts}
+    _write(out / MANIFEST, _json(manifest))
     return manifest
 
 
-def _manifest(config: MineConfig) -> dict[str, object]:
-    from collm_nas.prompts import DIGEST_VERSION
-
-    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "processes")}
+def _manifest(source: Source) -> dict[str, Any]:
     return {
-        "miner": "landscapes",
-        "labeller": "full_knowledge",
-        "settings": settings,
-        "digest_version": DIGEST_VERSION,
-        "sources": {},  # SHA-256 of every table or supernet read: none, landscapes are drawn from their seeds
-        "command": "collm-nas mine "
-        + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
-        + " --out DIR",
+        "miner": source.name,
+        "labeller": source.labeller,
+        "settings": {**source.settings(), **asdict(source.form)},
+        "digest_version": source.form.digest_version,
+        "sources": source.sources(),
+        "command": _command(source),
         "python": sys.version.split()[0],
     }
 
 
-def _check_same(path: Path, manifest: dict[str, object]) -> None:
+def _command(source: Source) -> str:
+    words = ["collm-nas mine", f"--source {source.name}"]
+    for name, value in {**source.settings(), **asdict(source.form)}.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                words.append(f"--{name.replace('_', '-')} {one}")
+    return " ".join([*words, "--out DIR"])
+
+
+def _check_same(path: Path, manifest: dict[str, Any]) -> None:
     if not path.exists():
         if any(path.parent.iterdir()):
             raise UserError(f"{path.parent} is not empty and holds no dataset; give another --out")
@@ -84,28 +104,46 @@ def _check_same(path: Path, manifest: dict[str, object]) -> None:
         old = json.loads(path.read_text())
     except json.JSONDecodeError:
         raise UserError(f"{path} is not readable as JSON; delete it or give another --out") from None
-    for key in ("miner", "labeller", "settings", "digest_version"):
-        if old.get(key) != manifest[key]:
+    for key in ("miner", "labeller", "settings", "digest_version", "sources"):
+        if old.get(key) != json.loads(_json(manifest))[key]:
             raise UserError(f"{path.parent} holds a dataset with other {key} ({old.get(key)}); give another --out")
 
 
-def _shard(config: MineConfig, start: int) -> Path:
-    return config.out / f"part-{start // SHARD:05d}.parquet"
+def _shard(out: Path, start: int) -> Path:
+    return out / f"part-{start // SHARD:05d}.parquet"
 
 
-def _mine_shard(config: MineConfig, start: int) -> None:
+def _mine_shard(source: Source, out: Path, start: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from data_gen.landscapes import Mix, examples
-
-    mix = Mix(large=config.large, huge=config.huge, digests=config.digests, targets=config.targets)
-    stop = min(start + SHARD, config.landscapes)
-    rows = [asdict(e) for i in range(start, stop) for e in examples(config.first_seed + i, mix)]
-    path = _shard(config, start)
+    free = shutil.disk_usage(out).free
+    if free < _LEAST_ROOM:
+        raise UserError(f"only {free // 2**20} MiB are free in {out}; make room and run the same command, it resumes")
+    stop = min(start + SHARD, source.units())
+    rows = [_row(example) for unit in range(start, stop) for example in source.examples(unit)]
+    path = _shard(out, start)
     part = path.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pylist(rows), part, compression="zstd")
-    os.replace(part, path)
+    try:
+        pq.write_table(pa.Table.from_pylist(rows), part, compression="zstd")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror or error}; make room and run it again") from None
+
+
+def _row(example: Example) -> dict[str, Any]:
+    """The example as a chat of two messages, and where it is from."""
+    rest = asdict(example)
+    turns = [
+        {"role": "user", "content": rest.pop("prompt")},
+        {"role": "assistant", "content": rest.pop("completion")},
+    ]
+    return {"messages": turns, **rest}
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
 
 
 def _sha256(path: Path) -> str:

@@ -50,7 +50,7 @@ def load(
         return load_from_disk(str(target))
     disable_progress_bars()
     shards = sorted(str(p) for p in folder.glob("part-*.parquet"))
-    rows = Dataset.from_parquet(shards, columns=["role", "prompt", "completion"], cache_dir=str(cache / "parquet"))
+    rows = Dataset.from_parquet(shards, columns=["role", "messages"], cache_dir=str(cache / "parquet"))
     if role is not None:
         rows = rows.filter(lambda batch: [r == role for r in batch["role"]], batched=True)
     if generator_share < 1:
@@ -76,10 +76,9 @@ def _keep(roles: list[str], positions: list[int], share: float) -> list[bool]:
 
 
 def _tokenize(
-    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, optimum_only: bool
+    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast, optimum_only: bool
 ) -> dict[str, list[Any]]:
-    prompts = tokenizer(batch["prompt"])["input_ids"]
-    answers = tokenizer(batch["completion"])["input_ids"]
+    prompts, answers = (tokenizer([turns[i]["content"] for turns in batch["messages"]])["input_ids"] for i in (0, 1))
     end = [tokenizer.eos_token_id]
     if optimum_only:
         anchor = tokenizer.convert_tokens_to_ids(ANCHOR_TOKEN)

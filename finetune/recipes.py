@@ -71,6 +71,14 @@ EMBEDDED = Recipe(
 )
 """The shipped model."""
 
+ADAPTERS = Recipe(
+    name="adapters",
+    base=(),
+    navigator=Training(steps=300, batch=64, learning_rate=3e-4, warmup=20),
+    generator=Training(steps=100, batch=64, learning_rate=3e-4, warmup=10),
+)
+"""New adapters on the base of a given model, for data of one's own."""
+
 TINY = Recipe(
     name="tiny",
     base=(
@@ -84,4 +92,4 @@ TINY = Recipe(
 )
 """The same path in seconds: for tests and for trying the commands."""
 
-RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, TINY)}
+RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, ADAPTERS, TINY)}

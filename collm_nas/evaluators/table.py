@@ -78,7 +78,7 @@ def load(
     rows = _architectures(space, file)
     variables = {variable.name for variable in space.variables}
     metrics = [column for column in file.columns if column != "arch" and column not in variables]
-    fitness = _the_one_metric(file, metrics) if fitness is None else _known(fitness, metrics, file)
+    fitness = the_fitness(file, metrics, fitness)
     report = [_known(column, metrics, file) for column in dict.fromkeys(report)]
     costs = [column for column in COSTS if column in metrics]
     return TableEvaluator(
@@ -110,7 +110,7 @@ def load(
 def _architectures(space: SearchSpace, file: TableFile) -> dict[Architecture, int]:
     """Architecture -> row; each at most once."""
     rows: dict[Architecture, int] = {}
-    for row, arch in enumerate(_from_text(space, file) if "arch" in file.columns else _from_variables(space, file)):
+    for row, arch in enumerate(architectures(space, file)):
         if arch in rows:
             raise UserError(
                 f"{file.where(row)}: {space.format(arch)!r} is the architecture of {file.unit} "
@@ -118,6 +118,12 @@ def _architectures(space: SearchSpace, file: TableFile) -> dict[Architecture, in
             )
         rows[arch] = row
     return rows
+
+
+def architectures(space: SearchSpace, file: TableFile) -> Iterator[Architecture]:
+    """The architecture of every row, by its column `arch` or its variables'; UserError names the row of one that is
+    none."""
+    return _from_text(space, file) if "arch" in file.columns else _from_variables(space, file)
 
 
 def _parse(space: SearchSpace, encoded: object, file: TableFile, row: int) -> Architecture:
@@ -171,6 +177,11 @@ def _same(said: object, meant: str) -> bool:
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
+
+
+def the_fitness(file: TableFile, metrics: Sequence[str], named: str | None) -> str:
+    """The column of this name, or the only numeric one besides costs; UserError where it is none of `metrics`."""
+    return _the_one_metric(file, metrics) if named is None else _known(named, metrics, file)
 
 
 def _the_one_metric(file: TableFile, metrics: Sequence[str]) -> str:

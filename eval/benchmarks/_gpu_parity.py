@@ -75,10 +75,11 @@ def language(device: str, work: Path, *, prompts: int, max_tokens: int) -> dict[
 
 def mined(role: Role, count: int) -> list[str]:
     """So many prompts of a role, each of a synthetic landscape of its own."""
-    from data_gen.landscapes import Mix, examples
+    from data_gen.examples import Form
+    from data_gen.mine_landscapes import Landscapes
 
-    mix = Mix(digests=1, targets=1)
-    return [next(e.prompt for e in examples(seed, mix) if e.role == role) for seed in range(count)]
+    source = Landscapes(landscapes=count, form=Form(digests=1, targets=1))
+    return [next(e.prompt for e in source.examples(unit) if e.role == role) for unit in range(count)]
 
 
 def greedy(device: str, asked: dict[Role, list[str]], max_tokens: int) -> list[str]:

@@ -28,13 +28,15 @@ def tuning(device: str, work: Path, *, landscapes: int, steps: int, batch: int |
     """
     from transformers import AutoModelForCausalLM
 
-    from data_gen.mine import MineConfig, mine
+    from data_gen.examples import Form
+    from data_gen.mine import mine
+    from data_gen.mine_landscapes import Landscapes
     from finetune import data, tokenizer
     from finetune.pretrain import new_model
     from finetune.recipes import EMBEDDED
 
     dataset, cache, tok = work / "mined", work / "cache", tokenizer.build()
-    mine(MineConfig(out=dataset, landscapes=landscapes, digests=DIGESTS, targets=1))
+    mine(Landscapes(landscapes=landscapes, form=Form(digests=DIGESTS, targets=1)), dataset)
 
     def read() -> PreTrainedModel:
         return AutoModelForCausalLM.from_pretrained(embedded_model() / "base", local_files_only=True)

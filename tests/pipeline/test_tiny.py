@@ -93,3 +93,34 @@ def test_an_unfinished_dataset_is_refused(work: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="not finished"):
         data.read_manifest(tmp_path / "data")
+
+
+def test_three_commands_tune_a_model_on_a_table_of_one_s_own(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = ["--space", str(work / "toy.yaml"), "--table", str(work / "toy.csv")]
+    mine = ["mine", "--source", "table", *table, "--searches", "6", "--processes", "1", "--out", str(work / "own-data")]
+    assert main(mine) == 0
+    assert "a model trained on them has seen toy.csv" in " ".join(capsys.readouterr().out.split())
+    data = ["--dataset", str(work / "own-data")]
+    tune = ["finetune", "--model", str(work / "model"), "--recipe", "tiny", *data, "--out", str(work / "own")]
+    assert main(tune) == 0
+    assert main(["search", *table, "--model", str(work / "own"), "--budget", "12", "--out", str(work / "own-run")]) == 0
+    assert json.loads((work / "own-run" / "result.json").read_text())["seen"] == "seen"
+    base = "base/model.safetensors"
+    assert (work / "own" / base).read_bytes() == (work / "model" / base).read_bytes(), "the base is as it was"
+    assert "toy.csv" in (work / "own" / "README.md").read_text()
+
+
+def test_a_base_that_reads_other_digests_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = ["mine", "--landscapes", "2", "--large", "0", "--huge", "0", "--processes", "1", "--digest-version", "1"]
+    assert main([*mine, "--out", str(work / "old")]) == 0
+    tune = ["finetune", "--model", str(work / "model"), "--dataset", str(work / "old"), "--out", str(work / "none")]
+    assert main(tune) == 2
+    assert "mine it again with --digest-version 2" in " ".join(capsys.readouterr().err.split())
+    assert not (work / "none").exists()
+
+
+def test_a_recipe_of_adapters_needs_a_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tune = ["finetune", "--recipe", "adapters", "--dataset", str(work / "data"), "--out", str(work / "none")]
+    assert main(tune) == 2
+    assert "say of which model: --model DIR" in capsys.readouterr().err
+    assert not (work / "none").exists()

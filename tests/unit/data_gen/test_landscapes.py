@@ -7,20 +7,23 @@ from itertools import product
 import numpy as np
 import pytest
 
+from collm_nas.api import UserError
 from collm_nas.evaluators.landscape import HELD_OUT, Family, draw_landscape, space_of
 from collm_nas.prompts import vocabulary
 from collm_nas.strategy import Strategy, regex
 from data_gen import full_knowledge
+from data_gen.examples import Form, Stretch, strategy
 from data_gen.histories import simulate
-from data_gen.landscapes import Mix, examples
+from data_gen.mine_landscapes import Landscapes, _architecture
 
 TOKEN = re.compile(r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]")
 
 
 def test_examples_are_the_same_each_time_and_made_of_tokens() -> None:
-    for seed in range(15):
-        rows = list(examples(seed, Mix()))
-        assert rows == list(examples(seed, Mix()))
+    source = Landscapes(landscapes=15, form=Form(digests=3))
+    for unit in range(15):
+        rows = list(source.examples(unit))
+        assert rows == list(source.examples(unit))
         assert Counter(r.role for r in rows) == {"navigator": 3, "generator": 6}
         for row in rows:
             assert set(TOKEN.findall(row.prompt + row.completion)) <= set(vocabulary())
@@ -28,8 +31,8 @@ def test_examples_are_the_same_each_time_and_made_of_tokens() -> None:
 
 
 def test_held_out_seeds_are_refused() -> None:
-    with pytest.raises(ValueError, match="held out"):
-        list(examples(HELD_OUT, Mix()))
+    with pytest.raises(UserError, match="held out"):
+        Landscapes(landscapes=1, first_seed=HELD_OUT)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -37,16 +40,15 @@ def test_labels_are_the_truth(seed: int) -> None:
     rng = np.random.default_rng(seed)
     made = draw_landscape(rng, Family(variables=(3, 4), choices=(2, 3)))
     space = space_of(made, "s")
-    optimum = full_knowledge.find_optimum(made, rng)
-    known = full_knowledge.truth(made, optimum)
+    best_BV = full_knowledge.best_of_landscape(made, full_knowledge.find_optimum(made, rng))
     everything = np.unique(made.canonical(np.array(list(product(*(range(k) for k in made.sizes))))), axis=0)
     everything = everything[made.feasible(everything)]
-    best = np.sort(made.raw(everything))[::-1][: len(known.x_BV)]
-    assert made.raw(known.x_BV)[0] == pytest.approx(best[0])
-    label = full_knowledge.strategy(made, space, known, simulate(made, optimum, 20, rng), rng)
+    assert made.raw(best_BV)[0] == pytest.approx(made.raw(everything).max())
+    best = [_architecture(space, x) for x in best_BV]
+    label = strategy(space, Stretch(best[:6], [1.0] * 6, [True] * 6), best, rng)
     assert re.fullmatch(regex(space), label.compact(space))
-    members = {tuple(row) for row in known.x_BV.tolist()}
-    assert all(anchor.choices in members for anchor in label.anchors)
+    assert set(label.anchors) <= set(best)
+    assert label.anchors[0] == best[0]
     assert Strategy.parse(label.compact(space), space) == label
 
 
@@ -59,4 +61,4 @@ def test_histories_are_distinct_feasible_and_cut_cleanly() -> None:
         assert made.feasible(history.x_MV).all()
         part = history.cut(20)
         assert len(part.y_M) <= 20
-        assert all(r.end <= 20 for r in part.rounds)
+        assert all(s < 20 for s in part.starts)

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from data_gen.mine import MineConfig, mine
+from data_gen.examples import Form
+from data_gen.mine import mine
+from data_gen.mine_landscapes import Landscapes
 from finetune import data, tokenizer
 
 
 @pytest.fixture(scope="module")
 def mined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("mined") / "data"
-    mine(MineConfig(out=out, landscapes=30, targets=1, large=0.0, huge=0.0))
+    mine(Landscapes(landscapes=30, form=Form(targets=1), large=0.0, huge=0.0), out)
     return out
 
 

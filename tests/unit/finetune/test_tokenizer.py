@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collm_nas.prompts import vocabulary
-from data_gen.landscapes import Mix, examples
+from data_gen.mine_landscapes import Landscapes
 from finetune import tokenizer
 
 
@@ -18,5 +18,5 @@ def test_every_pair_is_one_token_and_text_survives() -> None:
 def test_no_mined_example_holds_an_unknown_token() -> None:
     tok = tokenizer.build()
     for seed in range(5):
-        for row in examples(seed, Mix()):
+        for row in Landscapes().examples(seed):
             assert tok.unk_token_id not in tok(row.prompt + row.completion)["input_ids"]

@@ -1,0 +1,114 @@
+"""The miner of synthetic landscapes: draw one, simulate a search on it, stop it at several points, and at each say what
+a Navigator should write and what a Generator should make of it. No names, no prior, no real benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from collm_nas import prompts
+from collm_nas.api import Architecture, UserError
+from collm_nas.evaluators.landscape import HELD_OUT, Family, Ints, Landscape, draw_landscape, space_of
+from collm_nas.spaces.base import CategoricalSpace
+from data_gen import full_knowledge
+from data_gen.examples import Example, Form, Origin, Stretch, examples, tried
+from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, simulate
+
+SMALL = Family(variables=(4, 12), choices=(2, 10))
+LARGE = Family(variables=(13, 24), choices=(2, 5))
+HUGE = Family(variables=(25, 50), choices=(2, 4))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Landscapes:
+    """Landscapes of seeds `first_seed .. first_seed + landscapes - 1`. Shares: `large` of them have 13 to 24 variables,
+    `huge` 25 to 50."""
+
+    landscapes: int = 2000
+    first_seed: int = 0
+    large: float = 0.25
+    huge: float = 0.1
+    form: Form = field(default_factory=Form)
+
+    name = "landscapes"
+    labeller = "full_knowledge"
+
+    def __post_init__(self) -> None:
+        """UserError for counts, shares or seeds that make no sense."""
+        if self.landscapes < 1:
+            raise UserError(f"--landscapes must be at least 1, got {self.landscapes}")
+        if not (self.large >= 0 and self.huge >= 0 and self.large + self.huge <= 1):
+            raise UserError(f"--large {self.large} and --huge {self.huge} are shares: at least 0, together at most 1")
+        if self.first_seed < 0 or self.first_seed + self.landscapes > HELD_OUT:
+            raise UserError(f"seeds must lie in 0..{HELD_OUT - 1}; those from {HELD_OUT} on are held out for measuring")
+
+    def units(self) -> int:
+        """How many landscapes."""
+        return self.landscapes
+
+    def sources(self) -> dict[str, str]:
+        """None: landscapes are drawn from their seeds."""
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        """What the manifest says."""
+        return {name: getattr(self, name) for name in ("landscapes", "first_seed", "large", "huge")}
+
+    def examples(self, unit: int) -> Iterator[Example]:
+        """All examples of one landscape (the same in every process)."""
+        seed = self.first_seed + unit
+        rng = np.random.default_rng([seed, 0])
+        made = draw_landscape(rng, self._family(rng))
+        space = space_of(made, "s")
+        optimum_V = full_knowledge.find_optimum(made, rng)
+        lengths = LONG_LENGTHS if len(made.sizes) >= LONG_FROM else LENGTHS
+        stops = sorted(rng.choice(lengths, self.form.digests, replace=False).tolist())
+        history = simulate(made, optimum_V, stops[-1], rng)
+        if len(history.y_M):
+            peaks_NV = made.climb(np.stack([optimum_V, history.x_MV[history.y_M.argmax()]]))
+            optimum_V = peaks_NV[made.raw(peaks_NV).argmax()]
+        best_BV = full_knowledge.best_of_landscape(made, optimum_V)
+        best = [_architecture(space, x) for x in best_BV]
+        pressure = _pressure(made, rng)
+        near_cap = made.cap is not None and bool(made.cost(best_BV[:1])[0] > 0.95 * made.cap)
+        for stop in stops:
+            part = history.cut(stop)
+            archs = [_architecture(space, x) for x in part.x_MV]
+            values = part.y_M.tolist()
+            past = tried(archs, values, part.starts)
+            stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
+            yield from examples(space, stretch, best, Origin(self.name, str(seed), seed), self.form, rng)
+
+    def _family(self, rng: np.random.Generator) -> Family:
+        size = rng.random()
+        family = HUGE if size < self.huge else LARGE if size < self.huge + self.large else SMALL
+        if family is SMALL and rng.random() < 0.5:  # the sizes that most cell spaces have
+            family = replace(family, variables=(5, 8))
+        return family
+
+
+def _architecture(space: CategoricalSpace, x_V: Ints) -> Architecture:
+    return Architecture(space.name, tuple(x_V.tolist()))
+
+
+def _pressure(made: Landscape, rng: np.random.Generator) -> prompts.Pressure | None:
+    if made.cap is None:
+        return None
+    x_NV = made.canonical(rng.integers(0, made.sizes, size=(200, len(made.sizes))))
+    return prompts.pressure_from(made.one_hot(x_NV), made.cost(x_NV), float(made.feasible(x_NV).mean()))
+
+
+def add_arguments(group: Any) -> None:
+    """The options of this source."""
+    group.add_argument("--landscapes", type=int, metavar="N", help="how many (2000)")
+    group.add_argument("--first-seed", type=int, metavar="S", help="seed of the first one (0)")
+    group.add_argument("--large", type=float, metavar="P", help="share with 13 to 24 variables (0.25)")
+    group.add_argument("--huge", type=float, metavar="P", help="share with 25 to 50 variables (0.1)")
+
+
+def create(form: Form, given: dict[str, Any]) -> Landscapes:
+    """The source that the options describe."""
+    return Landscapes(form=form, **given)

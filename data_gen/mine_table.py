@@ -1,0 +1,136 @@
+"""The miner of a table: searches of it by optimisers without a model, the labels from all of its rows.
+
+For a user's own cheap benchmark. The table's hash goes into the manifest, so that a search of it by the model that
+learnt from it says `seen`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from collm_nas import optimizers, prompts, runner, spaces
+from collm_nas.api import Architecture, Caps, Problem, UserError
+from collm_nas.evaluators import table as tables
+from collm_nas.evaluators.table import TableEvaluator
+from collm_nas.journal import Journal
+from collm_nas.memory import Memory
+from collm_nas.spaces.base import CategoricalSpace
+from data_gen.examples import BATCH, Example, Form, Origin, Stretch, examples, tried
+from data_gen.full_knowledge import best_of_values
+
+SEARCHERS = ("local-evidence", "aging-evolution", "local-search", "digest-only", "random")
+LENGTHS = (0, 5, 10, 20, 40, 60, 80, 120)
+CAPPED = 0.3  # share of the searches under a cap, where the table or the space knows costs
+_DRAWS = 400
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """`searches` searches of a table, each stopped at `digests` points."""
+
+    space: str
+    table: str
+    fitness: str | None = None
+    searches: int = 200
+    form: Form = field(default_factory=Form)
+    _sha256: str = field(default="", repr=False)
+
+    name = "table"
+    labeller = "full_knowledge"
+
+    def __post_init__(self) -> None:
+        """UserError where the table is none of this space, or the space has no compact encoding."""
+        if self.searches < 1:
+            raise UserError(f"--searches must be at least 1, got {self.searches}")
+        evaluator = _load(self.space, self.table, self.fitness)
+        evaluator.space.check_compact()  # type: ignore[attr-defined]
+        object.__setattr__(self, "_sha256", evaluator.about["sha256"])
+
+    def units(self) -> int:
+        """How many searches."""
+        return self.searches
+
+    def sources(self) -> dict[str, str]:
+        """The table's hash, by its name."""
+        return {_load(self.space, self.table, self.fitness).name: self._sha256}
+
+    def settings(self) -> dict[str, Any]:
+        """What the manifest says."""
+        return {name: getattr(self, name) for name in ("space", "table", "fitness", "searches")}
+
+    def examples(self, unit: int) -> Iterator[Example]:
+        """All examples of one search (the same in every process)."""
+        evaluator = _load(self.space, self.table, self.fitness)
+        space: CategoricalSpace = evaluator.space  # type: ignore[assignment]
+        rng = np.random.default_rng([unit, 3])
+        caps = _caps(evaluator, rng)
+        values = {
+            a: v for a, v in zip(evaluator.rows, evaluator.fitness, strict=True) if caps.allow(_costs(evaluator, a))
+        }
+        best = best_of_values(values)
+        stops = sorted(rng.choice(LENGTHS, self.form.digests, replace=False).tolist())
+        archs = _searched(evaluator, caps, str(rng.choice(SEARCHERS)), unit, stops[-1])
+        pressure = prompts.pressure(space, caps, lambda arch: _costs(evaluator, arch))
+        near_cap = any(_costs(evaluator, best[0])[name] > 0.95 * limit for name, limit in caps.limits.items())
+        for stop in stops:
+            part = archs[:stop]
+            told = [values[arch] for arch in part]
+            past = tried(part, told, range(BATCH, len(part), BATCH))
+            stretch = Stretch(part, told, [True] * len(part), past, pressure, near_cap)
+            yield from examples(space, stretch, best, Origin(self.name, evaluator.name, unit), self.form, rng)
+
+
+@lru_cache(maxsize=2)
+def _load(space: str, table: str, fitness: str | None) -> TableEvaluator:
+    return tables.load(spaces.load(space), table, fitness)
+
+
+def _costs(evaluator: TableEvaluator, arch: Architecture) -> dict[str, float]:
+    return {**evaluator.costs(arch), **evaluator.space.cost(arch)}
+
+
+def _caps(evaluator: TableEvaluator, rng: np.random.Generator) -> Caps:
+    """None, or one cost at a quantile of it."""
+    names = sorted(_costs(evaluator, next(iter(evaluator.rows))))
+    if not names or rng.random() >= CAPPED:
+        return Caps()
+    name = names[int(rng.integers(len(names)))]
+    archs = list(evaluator.rows)
+    sample = [_costs(evaluator, archs[i])[name] for i in rng.integers(0, len(archs), min(_DRAWS, len(archs)))]
+    return Caps({name: float(np.quantile(sample, rng.uniform(0.15, 0.7)))})
+
+
+def _searched(evaluator: TableEvaluator, caps: Caps, searcher: str, seed: int, budget: int) -> list[Architecture]:
+    """The architectures that this optimiser evaluated, in order; fewer where the table or the caps have no more."""
+    if budget == 0:
+        return []
+    problem = Problem(evaluator.space, seed, budget, caps, lambda arch: _costs(evaluator, arch))
+    memory = Memory(problem, "init")
+    memory.rng = random.Random(f"mine/{seed}")
+    drawn: list[Architecture] = []
+    while len(drawn) < min(budget, BATCH) and (arch := memory.new_random(drawn)) is not None:
+        drawn.append(arch)
+    journal = Journal(None)
+    optimizer = optimizers.create(searcher, problem)
+    runner.run(problem, optimizer, evaluator, journal, initial=drawn, batch=BATCH)
+    return [evaluator.space.parse(e["arch"]) for e in journal.events if e["event"] == "evaluation"]
+
+
+def add_arguments(group: Any) -> None:
+    """The options of this source."""
+    group.add_argument("--table", metavar="F", help="CSV(.gz) or Parquet, or the name of a table of the package")
+    group.add_argument("--searches", type=int, metavar="N", help="how many searches of it (200)")
+
+
+def create(form: Form, given: dict[str, Any]) -> Table:
+    """The source that the options describe; UserError where space or table is missing."""
+    if "table" not in given:
+        raise UserError("--source table needs --table F (and --space S, unless the table has the name of its space)")
+    given.setdefault("space", given["table"])
+    return Table(form=form, **given)
