@@ -184,21 +184,30 @@ def local_from_rows(
     chol_NN = np.linalg.cholesky(gram_NN + fitted.noise * np.eye(len(rows_ND)))
     cross_ND = fitted.scale * surrogate.kernel(rows_ND, changes_DD, fitted.pair_share)
     solved_ND = solve_triangular(chol_NN, np.concatenate([cross_ND, targets_N[:, None]], axis=1), lower=True)
-    mean_D = solved_ND[:, -1] @ solved_ND[:, :-1]
-    sd_D = np.empty(starts[-1])
-    for own, start, end in zip(own_V, starts[:-1], starts[1:], strict=True):
-        rows_KD, solved_NK = changes_DD[start:end], solved_ND[:, start:end]
-        cov_KK = fitted.scale * surrogate.kernel(rows_KD, rows_KD, fitted.pair_share) - solved_NK.T @ solved_NK
-        if own >= 0:
-            contrast_KK = np.eye(end - start) - np.eye(end - start)[own]
-        else:
-            contrast_KK = np.eye(end - start) - 1 / (end - start)
-        mean_D[start:end] = contrast_KK @ mean_D[start:end]
-        sd_D[start:end] = np.sqrt(np.maximum(((contrast_KK @ cov_KK) * contrast_KK).sum(1), 0.0))
-        if own >= 0:
-            mean_D[start + own] = sd_D[start + own] = 0.0
+    solved_ND, mean_D = solved_ND[:, :-1], solved_ND[:, -1] @ solved_ND[:, :-1]
+    cov_DD = fitted.scale * surrogate.kernel(changes_DD, changes_DD, fitted.pair_share) - solved_ND.T @ solved_ND
+    mean_D, sd_D = _contrasts(mean_D, cov_DD, starts, own_V)
     open_D = sd_D[sd_D > 1e-9]
     return Local(mean_D, sd_D, float(np.median(open_D)) if len(open_D) else 1.0, fitted, starts)
+
+
+def _contrasts(mean_D: Floats, cov_DD: Floats, starts: tuple[int, ...], own_V: Sequence[int]) -> tuple[Floats, Floats]:
+    """Beliefs about changes against the own choice of their variable, or against the mean of all its choices."""
+    choice_V = np.asarray(own_V)
+    sizes_V = np.diff(starts)
+    against_D = np.repeat(np.array(starts[:-1]) + np.maximum(choice_V, 0), sizes_V)
+    shared_D = cov_DD[np.arange(len(mean_D)), against_D]
+    variance_D = np.diag(cov_DD) + np.diag(cov_DD)[against_D] - 2 * shared_D
+    mean_D = mean_D - mean_D[against_D]
+    for v in np.flatnonzero(choice_V < 0):
+        block = slice(starts[v], starts[v + 1])
+        cov_KK = cov_DD[block, block]
+        mean_D[block] -= mean_D[block].mean()
+        variance_D[block] = np.diag(cov_KK) - 2 * cov_KK.mean(1) + cov_KK.mean()
+    sd_D = np.sqrt(np.maximum(variance_D, 0.0))
+    own_D = (np.array(starts[:-1]) + choice_V)[choice_V >= 0]
+    mean_D[own_D] = sd_D[own_D] = 0.0
+    return mean_D, sd_D
 
 
 def _kept(values_N: Floats, most: int) -> NDArray[np.int64]:
