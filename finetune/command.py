@@ -19,12 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR|NAME",
-        help="take the base of this model and give it new adapters (embedded, or a folder)",
+        help="give this model's base new adapters: embedded, smollm2, or a folder",
     )
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="embedded (from scratch: an hour of one core), adapters (default with --model: minutes) or tiny",
+        help="embedded (from scratch: an hour of one core), adapters (default with --model: minutes), smollm2 (hours), "
+        "tiny",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the model folder; resumes there")
 
@@ -35,22 +36,14 @@ def run(args: argparse.Namespace) -> int:
     from finetune import data
     from finetune.recipes import RECIPES
 
-    recipe = args.recipe or ("adapters" if args.model else "embedded")
+    recipe = args.recipe or ("smollm2" if args.model == "smollm2" else "adapters" if args.model else "embedded")
     if recipe not in RECIPES:
         raise UserError(f"unknown recipe {recipe!r}; there are {', '.join(RECIPES)}")
     for dataset in args.dataset:
         data.read_manifest(dataset)
     from finetune.model_folder import build
 
-    build(RECIPES[recipe], args.dataset, args.out, print, _folder(args.model))
+    model = None if args.model is None else args.locate(args.model)
+    build(RECIPES[recipe], args.dataset, args.out, print, model, args.model or "")
     print(f"model folder {args.out}; search with it: collm-nas search --model {args.out}")
     return 0
-
-
-def _folder(model: str | None) -> Path | None:
-    if model is None:
-        return None
-    from collm_nas import api  # not the package: it leads to the composition roots
-
-    embedded = Path(api.__file__).parent / "models" / "embedded"
-    return embedded if model == "embedded" else Path(model).expanduser()

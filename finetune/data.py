@@ -39,12 +39,15 @@ def load(
     *,
     generator_share: float = 1.0,
     optimum_only: bool = False,
+    longest: int | None = None,
 ) -> Dataset:
     """The examples of a role (None: both, with this share of the Generator's) with columns input_ids, labels, length;
-    tokenized once into `cache`. `optimum_only` ends each answer after its first anchor."""
+    tokenized once into `cache`. `optimum_only` ends each answer after its first anchor; `longest`: tokens that an
+    example may have."""
     from datasets import Dataset, disable_progress_bars, load_from_disk
 
     name = f"tokens-{role or 'both'}-{generator_share}" + ("-optimum" if optimum_only else "")
+    name += "" if longest is None else f"-{longest}"
     target = cache / name
     if target.exists():
         return load_from_disk(str(target))
@@ -62,6 +65,12 @@ def load(
         batched=True,
         remove_columns=rows.column_names,
     )
+    if longest is not None:
+        tokens = tokens.filter(lambda batch: [n <= longest for n in batch["length"]], batched=True)
+        if len(tokens) == 0:
+            raise UserError(
+                f"no example in {folder} has at most {longest} tokens, as the recipe wants; mine smaller spaces"
+            )
     part = cache / f"{name}.part"
     tokens.save_to_disk(str(part))
     part.rename(target)
@@ -78,7 +87,9 @@ def _keep(roles: list[str], positions: list[int], share: float) -> list[bool]:
 def _tokenize(
     batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast, optimum_only: bool
 ) -> dict[str, list[Any]]:
-    prompts, answers = (tokenizer([turns[i]["content"] for turns in batch["messages"]])["input_ids"] for i in (0, 1))
+    asked, told = ([turns[i]["content"] for turns in batch["messages"]] for i in (0, 1))
+    prompts = tokenizer(asked)["input_ids"]  # as the engine reads them: with the beginning that some tokenizers add
+    answers = tokenizer(told, add_special_tokens=False)["input_ids"]
     end = [tokenizer.eos_token_id]
     if optimum_only:
         anchor = tokenizer.convert_tokens_to_ids(ANCHOR_TOKEN)

@@ -57,6 +57,7 @@ class Recipe:
     navigator: Training
     generator: Training
     shape: Shape = field(default_factory=Shape)
+    longest: int | None = None  # tokens of an example; longer ones are left out
     lora: Lora = field(default_factory=Lora)
 
 
@@ -79,6 +80,15 @@ ADAPTERS = Recipe(
 )
 """New adapters on the base of a given model, for data of one's own."""
 
+SMOLLM2 = Recipe(
+    name="smollm2",
+    base=(),
+    navigator=Training(steps=2000, batch=16, micro_batch=8, learning_rate=5e-4, warmup=50, save_every=25),
+    generator=Training(steps=500, batch=16, micro_batch=8, learning_rate=5e-4, warmup=20, save_every=25),
+    longest=200,
+)
+"""Adapters on a language model from elsewhere, with our marks and pairs as new tokens (hours on a CPU)."""
+
 TINY = Recipe(
     name="tiny",
     base=(
@@ -92,4 +102,4 @@ TINY = Recipe(
 )
 """The same path in seconds: for tests and for trying the commands."""
 
-RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, ADAPTERS, TINY)}
+RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, ADAPTERS, SMOLLM2, TINY)}

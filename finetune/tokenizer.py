@@ -7,11 +7,26 @@ tokenizer.
 
 from __future__ import annotations
 
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from collm_nas.prompts import END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN, vocabulary
 
 PATTERN = r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]"
+
+
+def extend(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Add our marks and pairs to another model's tokenizer, which then cuts digests and strategies as ours does.
+
+    Its chat template goes: what it reads from now on is no chat.
+    """
+    old = tokenizer.get_vocab()
+    ours = [token for token in vocabulary() if len(token) > 1 and token not in (PAD_TOKEN, END_TOKEN, UNKNOWN_TOKEN)]
+    new = [token for token in ours if token not in old and not token.startswith("<spare")]
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in new])
+    tokenizer.chat_template = None
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def build() -> PreTrainedTokenizerFast:

@@ -98,8 +98,12 @@ def run(
     training: Training,
     work: Path,
     lora: Lora | None = None,
+    new_tokens: Sequence[int] = (),
 ) -> SFTTrainer:
-    """Train (from the last checkpoint under `work`, if any) and return the trainer; logs are in its state."""
+    """Train (from the last checkpoint under `work`, if any) and return the trainer; logs are in its state.
+
+    `new_tokens`: ids whose embeddings are trained beside the adapter.
+    """
     import torch
     from trl import SFTConfig
 
@@ -135,7 +139,7 @@ def run(
         args=args,
         train_dataset=examples,
         processing_class=tokenizer,
-        peft_config=_peft(lora) if lora else None,
+        peft_config=_peft(lora, new_tokens) if lora else None,
         callbacks=[_stop_at(training.stop)] if training.stop else None,
     )
     trainer.train(resume_from_checkpoint=_last_checkpoint(work, training.stop or training.steps))
@@ -167,20 +171,27 @@ def _last_checkpoint(work: Path, steps: int) -> str | None:
     return str(found[max(unfinished)]) if unfinished else None
 
 
-def _peft(lora: Lora) -> Any:
+def _peft(lora: Lora, new_tokens: Sequence[int]) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        trainable_token_indices=list(new_tokens) or None,
+    )
 
 
-def keep(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path) -> None:
-    """Write the trained weights (and for a base its tokenizer) and the loss curve, whole or not at all."""
+def keep(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path, base: str | None = None) -> None:
+    """Write the trained weights (and for a base its tokenizer) and the loss curve, whole or not at all. `base`: how an
+    adapter names a base that does not lie beside it."""
     import json
 
     part = target.with_suffix(".part")
     trainer.model.save_pretrained(part)
     if (part / "adapter_config.json").exists():
-        _name_base(part)
+        _name_base(part, base or "../base")
     else:
         tokenizer.save_pretrained(part)
     curve = [{k: row[k] for k in ("step", "loss") if k in row} for row in trainer.state.log_history if "loss" in row]
@@ -188,11 +199,11 @@ def keep(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path) 
     part.rename(target)
 
 
-def _name_base(adapter: Path) -> None:
+def _name_base(adapter: Path, base: str) -> None:
     """Name the base by its place beside the adapter, not by where it lay in training; peft's empty card goes."""
     import json
 
     path = adapter / "adapter_config.json"
-    config = {**json.loads(path.read_text()), "base_model_name_or_path": "../base"}
+    config = {**json.loads(path.read_text()), "base_model_name_or_path": base}
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     (adapter / "README.md").unlink(missing_ok=True)

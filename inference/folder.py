@@ -1,4 +1,5 @@
-"""The model folder on disk: `base/`, an adapter a role, `manifest.json`; checks that they belong together."""
+"""The model folder on disk: an adapter a role, `manifest.json`, and `base/` or where the base lies; checks that they
+belong together."""
 
 from __future__ import annotations
 
@@ -18,11 +19,15 @@ ROLES = ("navigator", "generator")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Where base and adapters lie, and the manifest of each adapter, by role."""
+    """Where base and adapters lie, and the manifest of each adapter, by role.
+
+    `tokens`: a tokenizer in place of the base's, with tokens that the adapters bring along; None: the base's.
+    """
 
     base: Path
     adapters: Mapping[str, Path]
     manifests: Mapping[str, Mapping[str, Any]]
+    tokens: Path | None = None
 
     @staticmethod
     def open(
@@ -35,7 +40,7 @@ class ModelFolder:
         model = located(model)
         if not model.is_dir():
             raise UserError(f"the model folder {model} does not exist; it should hold base, navigator, generator")
-        base = model / "base" if (model / "base").is_dir() else model
+        base = _base(model)
         if not (base / "config.json").is_file():
             raise UserError(f"{model} is not a model folder: neither it nor its folder 'base' has a config.json")
         if not tuned:
@@ -51,7 +56,13 @@ class ModelFolder:
                     "finetune, or search with the model as it is: --preset paper"
                 )
         manifests = {role: _manifest(path, role) for role, path in adapters.items()}
-        return ModelFolder(base, adapters, manifests)
+        tokens = model / "tokenizer"
+        return ModelFolder(base, adapters, manifests, tokens if tokens.is_dir() else None)
+
+    @property
+    def tokenizer(self) -> Path:
+        """Where the tokenizer lies."""
+        return self.tokens or self.base
 
     @property
     def encoding(self) -> str:
@@ -76,7 +87,7 @@ class ModelFolder:
             if manifest.get("tokenizer") != vocabulary_hash(tokenizer.get_vocab()):
                 raise UserError(
                     f"the {role} adapter in {self.adapters[role]} was trained with another tokenizer than the one in "
-                    f"{self.base}; use the base it was trained on"
+                    f"{self.tokenizer}; use the base it was trained on"
                 )
 
     def describe(self) -> dict[str, Any]:
@@ -98,6 +109,19 @@ def located(model: Path) -> Path:
     if str(model) == smollm2.NAME and not model.exists():
         return smollm2.folder()
     return model
+
+
+def _base(model: Path) -> Path:
+    """Its folder `base`, itself, or what its manifest names: a path beside it, or a model that a package carries."""
+    if (model / "base").is_dir():
+        return model / "base"
+    manifest = model / "manifest.json"
+    if (model / "config.json").is_file() or not manifest.is_file():
+        return model
+    named = _read_manifest(manifest, "base").get("base")
+    if named is None:
+        return model
+    return located(Path(named)) if named == smollm2.NAME else (model / named).resolve()
 
 
 def _manifest(adapter: Path, role: str) -> Mapping[str, Any]:

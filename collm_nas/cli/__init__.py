@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from collm_nas.api import UserError
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Any = _module(COMMANDS[arguments[0]][0])
         parser = Parser(prog=f"collm-nas {arguments[0]}", description=COMMANDS[arguments[0]][1].capitalize() + ".")
         command.add_arguments(parser)
-        parsed = parser.parse_args(arguments[1:], argparse.Namespace(arguments=arguments[1:]))
+        parsed = parser.parse_args(arguments[1:], argparse.Namespace(arguments=arguments[1:], locate=_locate))
         status: int = command.run(parsed)
         sys.stdout.flush()
         return status
@@ -68,6 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`); what is left in the buffers goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _locate(model: str) -> Path:
+    """The folder of a model by path or name, for the stages that may not import each other."""
+    from collm_nas.assemble import EMBEDDED
+    from collm_nas.stages import stage
+
+    found: Path = EMBEDDED if model == "embedded" else stage("inference.folder").located(Path(model).expanduser())
+    return found
 
 
 def _module(name: str) -> Any:

@@ -130,9 +130,11 @@ def create(
     if given:
         given["device_map"] = {"": device}
     with quietly(), _named(folder.base):
-        tokenizer = AutoTokenizer.from_pretrained(folder.base, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True)
         base: Any = AutoModelForCausalLM.from_pretrained(folder.base, local_files_only=True, dtype=dtype, **given)
     folder.check_tokenizer(tokenizer)
+    if len(tokenizer) > base.config.vocab_size:  # the rows of the new tokens come with the adapters
+        base.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
     # A folder's own generation settings (top_k, repetition penalties) must not alter what the sampler draws from.
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     base.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=pad)

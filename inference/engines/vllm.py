@@ -129,6 +129,11 @@ def create(
             f"--quantize {quantize} is for --engine transformers; vLLM takes models that were quantized before"
         )
     folder = ModelFolder.open(model, navigator, generator, tuned=tuned)
+    if folder.tokens is not None:
+        raise UserError(
+            f"the adapters in {model} bring tokens of their own, which vLLM can't load beside a base; search with "
+            "--engine transformers"
+        )
     _set_environment()
     _check_import()
     from transformers import AutoTokenizer

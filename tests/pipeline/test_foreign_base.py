@@ -1,0 +1,110 @@
+"""Adapters on a language model from elsewhere: our marks and pairs become tokens of its own tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from collm_nas.cli import main
+
+TEXT = ["The best architecture has a wide stage.", "Search on, change little, and keep what was good: 0123456789 <>"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama with a byte-level BPE tokenizer and a chat template, as a folder of Hugging Face's."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("foreign") / "llama"
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|im_start|>", "<|im_end|>"]
+    core.train_from_iterator(
+        TEXT, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=special)
+    )
+    tok = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
+    tok.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tok.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tok),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=tok.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(base: Path) -> Path:
+    work = base.parent
+    mine = [
+        "mine",
+        "--landscapes",
+        "10",
+        "--large",
+        "0",
+        "--huge",
+        "0",
+        "--processes",
+        "1",
+        "--out",
+        str(work / "data"),
+    ]
+    assert main(mine) == 0
+    tune = ["finetune", "--model", str(base), "--recipe", "tiny", "--dataset", str(work / "data")]
+    assert main([*tune, "--out", str(work / "tuned")]) == 0
+    return work / "tuned"
+
+
+def test_it_searches_with_what_it_learnt(tuned: Path) -> None:
+    run = tuned.parent / "run"
+    assert main(["search", "--model", str(tuned), "--budget", "14", "--out", str(run)]) == 0
+    result = json.loads((run / "result.json").read_text())
+    assert result["counts"] == dict.fromkeys(("attempted", "valid", "unique", "evaluated"), 14)
+    assert result["counts_by_proposer"]["model"]["evaluated"] == 4
+
+
+def test_pairs_are_single_tokens_that_were_trained(tuned: Path, base: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer
+
+    tok = AutoTokenizer.from_pretrained(tuned / "tokenizer", local_files_only=True)
+    assert tok.tokenize("<digest><ea0>b1<nav>") == ["<digest>", "<ea0>", "b1", "<nav>"]
+    assert tok.chat_template is None
+    rows = {
+        name: w for name, w in load_file(tuned / "navigator" / "adapter_model.safetensors").items() if "token" in name
+    }
+    assert [w.shape[0] for w in rows.values()] == [len(tok) - len(AutoTokenizer.from_pretrained(base))]
+
+
+def test_the_folder_names_its_base_and_moves_with_it(tuned: Path) -> None:
+    manifest = json.loads((tuned / "manifest.json").read_text())
+    assert manifest["base"] == "../llama"
+    assert not (tuned / "base").exists()
+    assert (
+        json.loads((tuned / "navigator" / "adapter_config.json").read_text())["base_model_name_or_path"] == "../llama"
+    )
+    assert "trained by others" in (tuned / "README.md").read_text()
+
+
+def test_examples_too_long_for_the_recipe_are_left_out(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--dataset", str(base.parent / "data")]
+    assert main(["finetune", "--model", str(base / "none"), *data, "--out", str(base.parent / "none")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    assert main(["finetune", "--model", str(base.parent), *data, "--out", str(base.parent / "none")]) == 2
+    assert "is no model folder" in capsys.readouterr().err
+    assert not (base.parent / "none").exists()
