@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from collm_nas import prompts
+from collm_nas import prompts, spaces
 from collm_nas.api import Architecture, UserError
 from collm_nas.evaluators.landscape import HELD_OUT, Family, Ints, Landscape, draw_landscape, space_of
+from collm_nas.evaluators.landscape_on import draw_on_space
 from collm_nas.spaces.base import CategoricalSpace
 from data_gen import full_knowledge
 from data_gen.examples import Example, Form, Origin, Stretch, examples, tried
@@ -20,17 +21,21 @@ from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, simulate
 SMALL = Family(variables=(4, 12), choices=(2, 10))
 LARGE = Family(variables=(13, 24), choices=(2, 5))
 HUGE = Family(variables=(25, 50), choices=(2, 4))
+REAL = ("ofa-mbv3", "spos-shufflenet", "autoformer-tiny", "autoformer-small")
+"""Spaces whose variables, conditions and (additively) costs some landscapes have; their fitness is invented."""
+REAL_FAMILY = Family(capped=0.6)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Landscapes:
     """Landscapes of seeds `first_seed .. first_seed + landscapes - 1`. Shares: `large` of them have 13 to 24 variables,
-    `huge` 25 to 50."""
+    `huge` 25 to 50, `real` those of the spaces `REAL`, mostly under a cap."""
 
     landscapes: int = 2000
     first_seed: int = 0
     large: float = 0.25
     huge: float = 0.1
+    real: float = 0.1
     form: Form = field(default_factory=Form)
 
     name = "landscapes"
@@ -40,8 +45,11 @@ class Landscapes:
         """UserError for counts, shares or seeds that make no sense."""
         if self.landscapes < 1:
             raise UserError(f"--landscapes must be at least 1, got {self.landscapes}")
-        if not (self.large >= 0 and self.huge >= 0 and self.large + self.huge <= 1):
-            raise UserError(f"--large {self.large} and --huge {self.huge} are shares: at least 0, together at most 1")
+        if min(self.large, self.huge, self.real) < 0 or self.large + self.huge + self.real > 1:
+            raise UserError(
+                f"--large {self.large}, --huge {self.huge} and --real {self.real} are shares: at least 0, together at "
+                "most 1"
+            )
         if self.first_seed < 0 or self.first_seed + self.landscapes > HELD_OUT:
             raise UserError(f"seeds must lie in 0..{HELD_OUT - 1}; those from {HELD_OUT} on are held out for measuring")
 
@@ -55,13 +63,13 @@ class Landscapes:
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
-        return {name: getattr(self, name) for name in ("landscapes", "first_seed", "large", "huge")}
+        return {name: getattr(self, name) for name in ("landscapes", "first_seed", "large", "huge", "real")}
 
     def examples(self, unit: int) -> Iterator[Example]:
         """All examples of one landscape (the same in every process)."""
         seed = self.first_seed + unit
         rng = np.random.default_rng([seed, 0])
-        made = draw_landscape(rng, self._family(rng))
+        made = self._draw(rng)
         space = space_of(made, "s")
         optimum_V = full_knowledge.find_optimum(made, rng)
         lengths = LONG_LENGTHS if len(made.sizes) >= LONG_FROM else LENGTHS
@@ -82,12 +90,15 @@ class Landscapes:
             stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
             yield from examples(space, stretch, best, Origin(self.name, str(seed), seed), self.form, rng)
 
-    def _family(self, rng: np.random.Generator) -> Family:
-        size = rng.random()
-        family = HUGE if size < self.huge else LARGE if size < self.huge + self.large else SMALL
+    def _draw(self, rng: np.random.Generator) -> Landscape:
+        kind = rng.random()
+        if kind < self.real:
+            return draw_on_space(spaces.load(REAL[int(rng.integers(len(REAL)))]), rng, REAL_FAMILY)
+        kind -= self.real
+        family = HUGE if kind < self.huge else LARGE if kind < self.huge + self.large else SMALL
         if family is SMALL and rng.random() < 0.5:  # the sizes that most cell spaces have
             family = replace(family, variables=(5, 8))
-        return family
+        return draw_landscape(rng, family)
 
 
 def _architecture(space: CategoricalSpace, x_V: Ints) -> Architecture:
@@ -107,6 +118,7 @@ def add_arguments(group: Any) -> None:
     group.add_argument("--first-seed", type=int, metavar="S", help="seed of the first one (0)")
     group.add_argument("--large", type=float, metavar="P", help="share with 13 to 24 variables (0.25)")
     group.add_argument("--huge", type=float, metavar="P", help="share with 25 to 50 variables (0.1)")
+    group.add_argument("--real", type=float, metavar="P", help=f"share on the variables of {', '.join(REAL)} (0.1)")
 
 
 def create(form: Form, given: dict[str, Any]) -> Landscapes:

@@ -43,7 +43,7 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
         "digits-cells, cifar-stages, landscapes (for claims), validation (others, to choose by), table or supernet"
     )
     what.add_argument("--problem", default="digits-cells", metavar="P", help=problems)
-    what.add_argument("--space", default="", metavar="S", help="space of --problem table: a name or a YAML file")
+    what.add_argument("--space", default="", metavar="S", help="of a table, or of landscapes: a name or a YAML file")
     what.add_argument("--table", default="", metavar="F", help="CSV or Parquet of --problem table")
     what.add_argument("--supernet", default="", metavar="F", help="of --problem supernet: folder, file, MODULE:OBJECT")
     what.add_argument("--data", metavar="DIR", help="its images, where the file does not name them")
@@ -52,6 +52,9 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
         "--report", action="append", metavar="COL", help="column read once, for the chosen one; repeatable"
     )
     what.add_argument("--variables", type=int, metavar="N", help="size of every landscape (default: 4 to 12, drawn)")
+    what.add_argument(
+        "--cap-quantile", type=float, metavar="Q", help="landscapes on a --space: cap at this share by flops"
+    )
     what.add_argument("--relabel", action="store_true", help="control: choices in another order for every seed")
     for cost in COSTS:
         what.add_argument(f"--max-{cost}", type=float, metavar="X", help=f"cap on {cost}, for tables and supernets")
@@ -97,6 +100,7 @@ def problem_of(args: argparse.Namespace) -> Any:
         fitness=args.fitness or ("valid" if packaged else None),
         report=tuple(args.report or (("test",) if packaged else ())),
         variables=args.variables,
+        cap_quantile=args.cap_quantile,
         relabel=args.relabel,
         limits=caps,
     )

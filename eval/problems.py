@@ -36,6 +36,8 @@ class ProblemSpec:
     reorder: bool = False
     limits: tuple[tuple[str, float], ...] = ()
     """Caps on costs, for tables and supernets; landscapes bring their own."""
+    cap_quantile: float | None = None
+    """Of landscapes on a real space: a cap on flops at this share of random architectures."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -48,6 +50,14 @@ class ProblemSpec:
             raise UserError("choices relabelled and variables reordered are two controls; ask for one of them")
         if self.variables is not None and (self.kind not in LANDSCAPES or not 2 <= self.variables <= 52):
             raise UserError(f"--variables {self.variables} must lie in 2..52, and is for landscapes")
+        if self.cap_quantile is not None and not (
+            self.kind in LANDSCAPES and self.space and 0 < self.cap_quantile <= 1
+        ):
+            raise UserError(
+                f"--cap-quantile {self.cap_quantile} must be above 0 and at most 1, and is for landscapes on a --space"
+            )
+        if self.variables is not None and self.space:
+            raise UserError("--variables is for landscapes on spaces of their own; leave it or --space out")
         if self.kind in LANDSCAPES and self.limits:
             raise UserError(
                 f"--max-{self.limits[0][0]} is for tables and supernets; landscapes bring caps of their own"
@@ -118,7 +128,18 @@ def load(spec: ProblemSpec, seed: int) -> Instance:
 def _landscape(spec: ProblemSpec, seed: int) -> Instance:
     from collm_nas.evaluators import landscape
 
+    if spec.space:
+        return _on_space(spec, seed)
     drawn = landscape.draw(LANDSCAPES[spec.kind] + seed, variables=spec.variables)
+    return Instance(drawn.space, drawn, drawn.optimum, drawn.median, drawn.caps, "true")
+
+
+@lru_cache(maxsize=4)
+def _on_space(spec: ProblemSpec, seed: int) -> Instance:
+    from collm_nas import spaces
+    from collm_nas.evaluators.landscape_on import SpaceLandscapeEvaluator
+
+    drawn = SpaceLandscapeEvaluator(spaces.load(spec.space), LANDSCAPES[spec.kind] + seed, spec.cap_quantile)
     return Instance(drawn.space, drawn, drawn.optimum, drawn.median, drawn.caps, "true")
 
 
@@ -184,8 +205,11 @@ def describe(spec: ProblemSpec) -> dict[str, Any]:
     """JSON values for the protocol line: what is searched and measured, with the table's hash."""
     if spec.kind in LANDSCAPES:
         size = "4-12" if spec.variables is None else str(spec.variables)
+        kind = f"on {spec.space}" if spec.space else f"of {size} variables"
+        if spec.cap_quantile is not None:
+            kind += f" within the cheapest {spec.cap_quantile:.0%} by flops"
         said: dict[str, Any] = {
-            "space": f"unseen landscapes of {size} variables, a new one each seed from {LANDSCAPES[spec.kind]}",
+            "space": f"unseen landscapes {kind}, a new one each seed from {LANDSCAPES[spec.kind]}",
             "fitness": "noisy value",
             "report": ["true"],
         }

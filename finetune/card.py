@@ -40,6 +40,7 @@ def _trained_on(mined: dict[str, Any]) -> str:
         return f"  - `{mined['miner']}` of {of}; labels by `{mined['labeller']}`"
     first, count = settings["first_seed"], settings["landscapes"]
     large = f"{settings['large']:.0%} of them with 13 to 24 variables, {settings['huge']:.0%} with 25 to 50"
+    large += f", {settings['real']:.0%} on the variables and costs of published spaces, with invented fitness"
     return f"  - synthetic landscapes, seeds {first} to {first + count - 1}, {large}; labels by `{mined['labeller']}`"
 
 

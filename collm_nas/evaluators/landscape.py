@@ -211,12 +211,26 @@ def draw_landscape(rng: np.random.Generator, family: Family) -> Landscape:
     sizes = np.full(n, rng.integers(low, high + 1))
     if rng.random() >= family.equal_sizes:
         sizes = rng.integers(low, high + 1, n)
+    return draw_on(rng, family, sizes)
+
+
+def draw_on(
+    rng: np.random.Generator,
+    family: Family,
+    sizes: Ints,
+    conditions: tuple[Ints, Ints] | None = None,
+    costs_VK: Floats | None = None,
+) -> Landscape:
+    """A random landscape over variables of these sizes; conditions (`parents`, `thresholds`) and costs are drawn, too,
+    unless given."""
+    n = len(sizes)
     main_VK, importance_V = _main_effects(rng, sizes, family)
     ruin = (int(rng.integers(0, sizes.min())), float(rng.uniform(1, 4))) if rng.random() < family.ruin else (0, 0.0)
-    parents, thresholds = _conditions(rng, sizes, family)
+    parents, thresholds = _conditions(rng, sizes, family) if conditions is None else conditions
     pairs = _pairs(rng, importance_V, int(sizes.max()))
-    costs_VK = np.abs(0.5 * main_VK / importance_V[:, None] + rng.standard_normal(main_VK.shape))
-    costs_VK *= np.exp(rng.normal(0, 0.5, n))[:, None]
+    if costs_VK is None:
+        costs_VK = np.abs(0.5 * main_VK / importance_V[:, None] + rng.standard_normal(main_VK.shape))
+        costs_VK *= np.exp(rng.normal(0, 0.5, n))[:, None]
     made = Landscape(
         sizes=sizes,
         main_VK=main_VK,

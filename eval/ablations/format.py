@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from eval.ablations import cell
-from eval.ablations.models import PAPER, SHORT
+from eval.ablations.models import PAPER
 
 QUESTION = "Does it matter that the prompt describes the space, where a grammar holds the form anyway?"
 CELLS = (
-    cell("embedded, 40 queries", protocol=SHORT),
     cell("SmolLM2, new", decoding="new", **PAPER),
     cell(
         "SmolLM2, new, told nothing",

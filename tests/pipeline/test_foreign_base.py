@@ -9,6 +9,8 @@ import pytest
 
 from collm_nas.cli import main
 
+SMALL = ["--large", "0", "--huge", "0", "--real", "0"]  # landscapes of few variables
+
 TEXT = ["The best architecture has a wide stage.", "Search on, change little, and keep what was good: 0123456789 <>"]
 
 

@@ -12,6 +12,8 @@ import pytest
 from collm_nas.api import UserError
 from collm_nas.cli import main
 
+SMALL = ["--large", "0", "--huge", "0", "--real", "0"]  # landscapes of few variables
+
 SPACE = """
 name: toy
 variables:
@@ -24,7 +26,7 @@ variables:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("tiny")
-    assert main(["mine", "--landscapes", "20", "--large", "0", "--huge", "0", "--out", str(folder / "data")]) == 0
+    assert main(["mine", "--landscapes", "20", *SMALL, "--out", str(folder / "data")]) == 0
     train = ["finetune", "--recipe", "tiny", "--dataset", str(folder / "data"), "--out", str(folder / "model")]
     assert main(train) == 0
     (folder / "toy.yaml").write_text(SPACE)
@@ -111,7 +113,21 @@ def test_three_commands_tune_a_model_on_a_table_of_one_s_own(work: Path, capsys:
 
 
 def test_a_base_that_reads_other_digests_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mine = ["mine", "--landscapes", "2", "--large", "0", "--huge", "0", "--processes", "1", "--digest-version", "1"]
+    mine = [
+        "mine",
+        "--landscapes",
+        "2",
+        "--large",
+        "0",
+        "--huge",
+        "0",
+        "--real",
+        "0",
+        "--processes",
+        "1",
+        "--digest-version",
+        "1",
+    ]
     assert main([*mine, "--out", str(work / "old")]) == 0
     tune = ["finetune", "--model", str(work / "model"), "--dataset", str(work / "old"), "--out", str(work / "none")]
     assert main(tune) == 2

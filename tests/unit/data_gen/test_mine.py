@@ -11,6 +11,8 @@ from collm_nas.cli import main
 from data_gen.mine import _mine_shard, mine
 from data_gen.mine_landscapes import Landscapes
 
+SMALL = ["--large", "0", "--huge", "0", "--real", "0"]  # landscapes of few variables
+
 
 def test_a_resumed_dataset_equals_an_unbroken_one(tmp_path: Path) -> None:
     whole = mine(Landscapes(landscapes=3), tmp_path / "a")
@@ -65,7 +67,21 @@ def test_options_of_another_source_are_refused(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_the_page_and_the_line_say_how_good_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["mine", "--landscapes", "2", "--large", "0", "--huge", "0", "--processes", "1", "--out", str(tmp_path)]
+    command = [
+        "mine",
+        "--landscapes",
+        "2",
+        "--large",
+        "0",
+        "--huge",
+        "0",
+        "--real",
+        "0",
+        "--processes",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "12 examples (4 for the Navigator, 8 for the Generator)" in " ".join(said.split())

@@ -13,7 +13,7 @@ from finetune import data, tokenizer
 @pytest.fixture(scope="module")
 def mined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("mined") / "data"
-    mine(Landscapes(landscapes=30, form=Form(targets=1), large=0.0, huge=0.0), out)
+    mine(Landscapes(landscapes=30, form=Form(targets=1), large=0.0, huge=0.0, real=0.0), out)
     return out
 
 
