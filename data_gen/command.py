@@ -1,11 +1,13 @@
 """`collm-nas mine`: examples to learn from, as a folder of Parquet shards with a manifest and a page on their quality.
 
-A source is a file `data_gen/mine_NAME.py` with `add_arguments(group)` and `create(args, given)`; no list to edit.
+A source is a file `data_gen/mine_NAME.py` with `OPTIONS` and `create(form, given)`; no list to edit. The options are
+read from the file's text: importing all sources would load heavy libraries for `--help`.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +15,6 @@ from types import ModuleType
 from typing import Any
 
 from collm_nas.api import UserError
-from collm_nas.prompts import DIGEST_VERSION, DIGEST_VERSIONS
-from data_gen.examples import Form
 
 DEFAULT = "landscapes"
 MOST_DIGESTS = 8
@@ -33,37 +33,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `collm-nas mine`: common ones, and each source's own."""
     names = sources()
     parser.add_argument("--source", choices=names, default=DEFAULT, help=f"what to mine ({DEFAULT})")
-    parser.add_argument("--space", metavar="S", help="of a table or log: a name or a YAML file")
-    parser.add_argument("--fitness", metavar="COL", help="of a table or log: the column, where it has several")
     parser.add_argument("--digests", type=int, default=2, metavar="N", help="Navigator examples a search (2)")
     parser.add_argument("--targets", type=int, default=2, metavar="N", help="Generator examples a strategy (2)")
-    parser.add_argument(
-        "--digest-version",
-        type=int,
-        choices=DIGEST_VERSIONS,
-        default=DIGEST_VERSION,
-        help=f"what the model to be trained reads ({DIGEST_VERSION})",
-    )
+    parser.add_argument("--digest-version", type=int, metavar="V", help="what the model is to read (the latest)")
     parser.add_argument(
         "--processes", type=int, metavar="N", help="default: all cores; the dataset is the same for any number"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the dataset's folder; resumes there")
-    owners = {"space": {"table", "runs"}, "fitness": {"table", "runs"}}
+    owners: dict[str, set[str]] = {}
     for name in names:
         group = parser.add_argument_group(f"--source {name}")
-        before = {action.dest for action in parser._actions}
-        _module(name).add_arguments(group)
-        for action in parser._actions:
-            if action.dest not in before:
-                owners.setdefault(action.dest, set()).add(name)
+        for option, said in _options(name).items():
+            owners.setdefault(option, set()).add(name)
+            if len(owners[option]) > 1:  # listed with the first source that has it
+                continue
+            kind: Any = {"int": int, "float": float}.get(said.pop("type", ""), str)
+            if said.get("action") is None:
+                said["type"] = kind
+            group.add_argument(f"--{option.replace('_', '-')}", **said)
     parser.set_defaults(owners=owners)
+
+
+def _options(name: str) -> dict[str, dict[str, Any]]:
+    """The literal `OPTIONS` in the source's file."""
+    text = (Path(__file__).parent / f"mine_{name}.py").read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "OPTIONS" for t in node.targets):
+            found: dict[str, dict[str, Any]] = ast.literal_eval(node.value)
+            return found
+    return {}
 
 
 def run(args: argparse.Namespace) -> int:
     """Mine, say what was written and how good it is."""
     from rich.progress import Progress
 
+    from collm_nas.prompts import DIGEST_VERSION, DIGEST_VERSIONS
     from data_gen import quality
+    from data_gen.examples import Form
     from data_gen.mine import mine
 
     for name in ("digests", "targets", "processes"):
@@ -71,7 +78,10 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")
     if args.digests > MOST_DIGESTS:
         raise UserError(f"--digests must be at most {MOST_DIGESTS} (the history lengths there are), got {args.digests}")
-    form = Form(digests=args.digests, targets=args.targets, digest_version=args.digest_version)
+    version = DIGEST_VERSION if args.digest_version is None else args.digest_version
+    if version not in DIGEST_VERSIONS:
+        raise UserError(f"--digest-version {version} is unknown; legal: {', '.join(map(str, DIGEST_VERSIONS))}")
+    form = Form(digests=args.digests, targets=args.targets, digest_version=version)
     source = _module(args.source).create(form, _given(args))
     with Progress() as bar:
         task = bar.add_task("mining", total=None)

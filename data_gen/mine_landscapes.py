@@ -26,6 +26,16 @@ REAL = ("ofa-mbv3", "spos-shufflenet", "autoformer-tiny", "autoformer-small")
 REAL_FAMILY = Family(capped=0.6)
 
 
+OPTIONS = {
+    "landscapes": {"type": "int", "metavar": "N", "help": "how many (2000)"},
+    "first_seed": {"type": "int", "metavar": "S", "help": "seed of the first one (0)"},
+    "large": {"type": "float", "metavar": "P", "help": "share with 13 to 24 variables (0.25)"},
+    "huge": {"type": "float", "metavar": "P", "help": "share with 25 to 50 variables (0.1)"},
+    "real": {"type": "float", "metavar": "P", "help": "share on the variables of published spaces (0.1)"},
+}
+"""The options of this source, as literals: `mine --help` reads them from the file's text."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Landscapes:
     """Landscapes of seeds `first_seed .. first_seed + landscapes - 1`. Shares: `large` of them have 13 to 24 variables,
@@ -110,15 +120,6 @@ def _pressure(made: Landscape, rng: np.random.Generator) -> prompts.Pressure | N
         return None
     x_NV = made.canonical(rng.integers(0, made.sizes, size=(200, len(made.sizes))))
     return prompts.pressure_from(made.one_hot(x_NV), made.cost(x_NV), float(made.feasible(x_NV).mean()))
-
-
-def add_arguments(group: Any) -> None:
-    """The options of this source."""
-    group.add_argument("--landscapes", type=int, metavar="N", help="how many (2000)")
-    group.add_argument("--first-seed", type=int, metavar="S", help="seed of the first one (0)")
-    group.add_argument("--large", type=float, metavar="P", help="share with 13 to 24 variables (0.25)")
-    group.add_argument("--huge", type=float, metavar="P", help="share with 25 to 50 variables (0.1)")
-    group.add_argument("--real", type=float, metavar="P", help=f"share on the variables of {', '.join(REAL)} (0.1)")
 
 
 def create(form: Form, given: dict[str, Any]) -> Landscapes:

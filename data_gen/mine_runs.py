@@ -25,6 +25,18 @@ LEAST = 2 * BATCH
 """Evaluations below which a search says nothing."""
 
 
+OPTIONS = {
+    "run": {"action": "append", "metavar": "DIR", "help": "run folder, or a folder of them; repeatable"},
+    "log": {"action": "append", "metavar": "F", "help": "CSV or Parquet, a row an evaluation; repeatable"},
+    "run_column": {"metavar": "COL", "help": "column that tells several searches in a log apart"},
+    "optuna": {"action": "append", "metavar": "URL", "help": "Optuna storage or SQLite file; repeatable"},
+    "study": {"metavar": "NAME", "help": "the study in it (all)"},
+    "space": {"metavar": "S", "help": "of a log, study or table: a name or a YAML file"},
+    "fitness": {"metavar": "COL", "help": "of a log or table: the column, where it has several"},
+}
+"""The options of this source, as literals: `mine --help` reads them from the file's text."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runs:
     """Run folders, logs and Optuna storages; `space` is that of the logs and storages (a run says its own)."""
@@ -110,15 +122,6 @@ def _read(
     for one in long:
         one.space.check_compact()
     return list(logs.by_task(long))
-
-
-def add_arguments(group: Any) -> None:
-    """The options of this source."""
-    group.add_argument("--run", action="append", metavar="DIR", help="run folder, or a folder of them; repeatable")
-    group.add_argument("--log", action="append", metavar="F", help="CSV or Parquet, a row an evaluation; repeatable")
-    group.add_argument("--run-column", metavar="COL", help="column that tells several searches in a log apart")
-    group.add_argument("--optuna", action="append", metavar="URL", help="Optuna storage or SQLite file; repeatable")
-    group.add_argument("--study", metavar="NAME", help="the study in it (all)")
 
 
 def create(form: Form, given: dict[str, Any]) -> Runs:

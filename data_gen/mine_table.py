@@ -30,6 +30,15 @@ CAPPED = 0.3  # share of the searches under a cap, where the table or the space 
 _DRAWS = 400
 
 
+OPTIONS = {
+    "table": {"metavar": "F", "help": "CSV(.gz) or Parquet, or the name of a table of the package"},
+    "space": {"metavar": "S", "help": "of a log, study or table: a name or a YAML file"},
+    "fitness": {"metavar": "COL", "help": "of a log or table: the column, where it has several"},
+    "searches": {"type": "int", "metavar": "N", "help": "how many searches of it (200)"},
+}
+"""The options of this source, as literals: `mine --help` reads them from the file's text."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
     """`searches` searches of a table, each stopped at `digests` points."""
@@ -120,12 +129,6 @@ def _searched(evaluator: TableEvaluator, caps: Caps, searcher: str, seed: int, b
     optimizer = optimizers.create(searcher, problem)
     runner.run(problem, optimizer, evaluator, journal, initial=drawn, batch=BATCH)
     return [evaluator.space.parse(e["arch"]) for e in journal.events if e["event"] == "evaluation"]
-
-
-def add_arguments(group: Any) -> None:
-    """The options of this source."""
-    group.add_argument("--table", metavar="F", help="CSV(.gz) or Parquet, or the name of a table of the package")
-    group.add_argument("--searches", type=int, metavar="N", help="how many searches of it (200)")
 
 
 def create(form: Form, given: dict[str, Any]) -> Table:

@@ -18,7 +18,7 @@ from collm_nas.api import UserError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("collm_nas.cli.search", "search a space by two local language models, or by a baseline"),
-    "mine": ("data_gen.command", "make training data from searches of synthetic landscapes"),
+    "mine": ("data_gen.command", "make training data from landscapes, tables or past searches"),
     "finetune": ("finetune.command", "train a base model, or an adapter for one role"),
     "bench": ("eval.command", "compare optimisers on one protocol with many seeds"),
     "ablate": ("eval.ablate_command", "what each part of the search brings: one factor at a time"),
