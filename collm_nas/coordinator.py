@@ -52,7 +52,6 @@ class Coordinator:
         encoding: Encoding,
         strategies: int | None,
         reasoning: int = 0,
-        digest_version: int = prompts.DIGEST_VERSION,
     ) -> None:
         self._problem = problem
         self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
@@ -62,7 +61,7 @@ class Coordinator:
         self._encoding = encoding
         self._strategies = strategies
         self._reasoning = reasoning
-        self._digest_version = digest_version
+        self._digest_version = engine.describe().get("digest_version", prompts.DIGEST_VERSION)
         self._round = 0
         self._calls = 0
         self._archs: list[Architecture] = []
@@ -209,12 +208,10 @@ def create(
     encoding: Encoding = "compact",
     strategies: int | None = None,
     reasoning: int = 0,
-    digest_version: int | None = None,
     kind: type[Coordinator] = Coordinator,
 ) -> Coordinator:
     """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate.
-    `reasoning`: tokens of free thinking before each call's answers. `digest_version`: the one the model reads,
-    by default what its engine says. `kind`: a Coordinator of which one part is another.
+    `reasoning`: tokens of free thinking before each call's answers. `kind`: a Coordinator of which one part is another.
 
     Raises UserError where the space is too large for the compact encoding or `strategies` is below 1.
     """
@@ -222,5 +219,4 @@ def create(
         raise UserError(
             f"strategies {strategies!r} must be a whole number of at least 1, how many a round is made from"
         )
-    version = digest_version or engine.describe().get("digest_version", prompts.DIGEST_VERSION)
-    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning, version)
+    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning)

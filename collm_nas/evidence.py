@@ -138,11 +138,16 @@ def local(
     if incumbent is None:
         return Local(np.zeros(starts[-1]), np.ones(starts[-1]), 1.0, surrogate.PRIOR, starts)
     base_VV, own_V = _switched_on(space, incumbent)
-    changed_DV = np.repeat(base_VV, np.diff(starts), axis=0)
-    at_D = np.concatenate([np.full(len(v.choices), i) for i, v in enumerate(space.variables)])
-    changed_DV[np.arange(starts[-1]), at_D] = np.concatenate([np.arange(len(v.choices)) for v in space.variables])
-    changes_DD = one_hot_choices(space, changed_DV.tolist())
+    changes_DD = one_hot_choices(space, every_change(base_VV, np.diff(starts)).tolist())
     return local_from_rows(one_hot(space, archs), values, starts, changes_DD, own_V)
+
+
+def every_change(base_VV: NDArray[np.int64], sizes_V: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choices with every (variable, choice) pair put in, variable v into row v of `base_VV`; shape (D, V)."""
+    at_D = np.repeat(np.arange(len(sizes_V)), sizes_V)
+    changed_DV = base_VV[at_D]
+    changed_DV[np.arange(len(at_D)), at_D] = np.concatenate([np.arange(k) for k in sizes_V])
+    return changed_DV
 
 
 def _switched_on(space: SearchSpace, incumbent: Architecture) -> tuple[NDArray[np.int64], list[int]]:
@@ -174,11 +179,11 @@ def local_from_rows(
     from scipy.linalg import solve_triangular
 
     values_N = np.asarray(values, dtype=float)
-    kept = _kept(values_N, MOST)
+    kept = _kept(values_N)
     rows_ND, values_N = rows_ND[kept], values_N[kept]
     targets_N = normal_ranks(values_N)
     if fitted is None:
-        few = _evenly(values_N, _FITTED)
+        few = _evenly(np.argsort(-values_N, kind="stable"), _FITTED)
         fitted = surrogate.fit(rows_ND[few], targets_N[few])
     gram_NN = fitted.scale * surrogate.kernel(rows_ND, rows_ND, fitted.pair_share)
     chol_NN = np.linalg.cholesky(gram_NN + fitted.noise * np.eye(len(rows_ND)))
@@ -210,17 +215,30 @@ def _contrasts(mean_D: Floats, cov_DD: Floats, starts: tuple[int, ...], own_V: S
     return mean_D, sd_D
 
 
-def _kept(values_N: Floats, most: int) -> NDArray[np.int64]:
-    """The best half of `most`, and the other half evenly from the rest."""
-    if len(values_N) <= most:
+def _kept(values_N: Floats) -> NDArray[np.int64]:
+    """All, or the best half of `MOST` and the other half evenly from the rest."""
+    if len(values_N) <= MOST:
         return np.arange(len(values_N))
     order_N = np.argsort(-values_N, kind="stable")
-    rest_N = order_N[most // 2 :]
-    spread = np.linspace(0, len(rest_N) - 1, most - most // 2).round().astype(np.int64)
-    return np.concatenate([order_N[: most // 2], rest_N[spread]])
+    half = MOST // 2
+    return np.concatenate([order_N[:half], _evenly(order_N[half:], MOST - half)])
 
 
-def _evenly(values_N: Floats, most: int) -> NDArray[np.int64]:
-    """At most so many, evenly by rank."""
-    order_N = np.argsort(-values_N, kind="stable")
-    return order_N[np.unique(np.linspace(0, len(order_N) - 1, min(most, len(order_N))).round().astype(np.int64))]
+def _evenly(order_N: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of these, evenly."""
+    return order_N[np.linspace(0, len(order_N) - 1, min(most, len(order_N))).round().astype(np.int64)]
+
+
+def highest(space: SearchSpace, weights_D: Floats, starts: tuple[int, ...]) -> tuple[int, ...]:
+    """The choice of the highest weight among the legal ones, variable by variable; `legal_next` fixes an inactive
+    one."""
+    prefix: tuple[int, ...] = ()
+    for start in starts[:-1]:
+        prefix += (max(space.legal_next(prefix), key=lambda c: weights_D[start + c]),)
+    return prefix
+
+
+def total(space: SearchSpace, weights_D: Floats, starts: tuple[int, ...], arch: Architecture) -> float:
+    """The sum of the weights of an architecture's active choices."""
+    flags = space.active(arch.choices)
+    return float(sum(weights_D[starts[i] + c] for i, c in enumerate(arch.choices) if flags[i]))

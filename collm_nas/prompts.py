@@ -44,6 +44,8 @@ GAINS = 6
 PAST = 3
 END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<end>", "<pad>", "<unk>"
 NAVIGATOR_TOKEN, GENERATOR_TOKEN, ANCHOR_TOKEN = "<nav>", "<gen>", "<a>"
+TOKEN_PATTERN = r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]"
+"""How the embedded tokenizer cuts a text: marks, (variable, choice) pairs, single characters."""
 _PAIR_BUDGET = 300  # (variable, choice) pairs shown; larger spaces show the best-supported choices of each variable
 _BEST_BUDGET = 150  # tokens spent on the best architectures
 _BEST_MOST, _BEST_LEAST = 12, 3

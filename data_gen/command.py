@@ -17,7 +17,6 @@ from typing import Any
 from collm_nas.api import UserError
 
 DEFAULT = "landscapes"
-MOST_DIGESTS = 8
 
 
 def sources() -> list[str]:
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `collm-nas mine`: common ones, and each source's own."""
     names = sources()
     parser.add_argument("--source", choices=names, default=DEFAULT, help=f"what to mine ({DEFAULT})")
-    parser.add_argument("--digests", type=int, default=2, metavar="N", help="Navigator examples a search (2)")
     parser.add_argument("--targets", type=int, default=2, metavar="N", help="Generator examples a strategy (2)")
     parser.add_argument("--digest-version", type=int, metavar="V", help="what the model is to read (the latest)")
     parser.add_argument(
@@ -47,9 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             owners.setdefault(option, set()).add(name)
             if len(owners[option]) > 1:  # listed with the first source that has it
                 continue
-            kind: Any = {"int": int, "float": float}.get(said.pop("type", ""), str)
-            if said.get("action") is None:
-                said["type"] = kind
+            if "type" in said:
+                said["type"] = {"int": int, "float": float}[said["type"]]
             group.add_argument(f"--{option.replace('_', '-')}", **said)
     parser.set_defaults(owners=owners)
 
@@ -73,15 +70,13 @@ def run(args: argparse.Namespace) -> int:
     from data_gen.examples import Form
     from data_gen.mine import mine
 
-    for name in ("digests", "targets", "processes"):
+    for name in ("targets", "processes"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    if args.digests > MOST_DIGESTS:
-        raise UserError(f"--digests must be at most {MOST_DIGESTS} (the history lengths there are), got {args.digests}")
     version = DIGEST_VERSION if args.digest_version is None else args.digest_version
     if version not in DIGEST_VERSIONS:
         raise UserError(f"--digest-version {version} is unknown; legal: {', '.join(map(str, DIGEST_VERSIONS))}")
-    form = Form(digests=args.digests, targets=args.targets, digest_version=version)
+    form = Form(targets=args.targets, digest_version=version)
     source = _module(args.source).create(form, _given(args))
     with Progress() as bar:
         task = bar.add_task("mining", total=None)

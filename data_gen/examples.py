@@ -6,14 +6,14 @@ that examples of landscapes, tables and past runs are alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from collm_nas import prompts
-from collm_nas.api import Architecture
+from collm_nas.api import Architecture, Caps, UserError
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import ANCHORS, ROAM_STEPS, Direction, Strategy
 
@@ -61,12 +61,27 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """What is made at each point, whatever the source: Navigator's examples a search, Generator's a strategy, and the
-    version of the digest."""
+    """What is made at each point, whatever the source: Generator's examples a strategy, and the version of the
+    digest."""
 
-    digests: int = 2
     targets: int = 2
     digest_version: int = prompts.DIGEST_VERSION
+
+
+def stops(lengths: Sequence[int], digests: int, rng: np.random.Generator) -> list[int]:
+    """At which numbers of evaluations a search is stopped: `digests` of these, in order."""
+    return sorted(int(n) for n in rng.choice(lengths, digests, replace=False))
+
+
+def check_digests(digests: int, lengths: Sequence[int]) -> None:
+    """UserError where a search cannot be stopped so often."""
+    if not 1 <= digests <= len(lengths):
+        raise UserError(f"--digests {digests} must lie in 1..{len(lengths)}, the numbers of evaluations that there are")
+
+
+def uses_up(caps: Caps, costs: Mapping[str, float]) -> bool:
+    """Whether these costs are within 5 % of a cap."""
+    return any(costs.get(name, 0.0) > 0.95 * limit for name, limit in caps.limits.items())
 
 
 def weights(n: int) -> np.ndarray:

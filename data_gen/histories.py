@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from collm_nas.evaluators.landscape import Floats, Ints, Landscape
-from collm_nas.evidence import draw, local_from_rows, normal_ranks, ridge_from_rows
+from collm_nas.evidence import draw, every_change, local_from_rows, normal_ranks, ridge_from_rows
 from collm_nas.surrogate import Fit, fit
 
 BATCH = 5
@@ -141,7 +141,4 @@ def _changes(made: Landscape, best_V: Ints) -> tuple[Floats, list[int]]:
         while (parent := made.parents[child]) >= 0:
             base_VV[v, parent] = max(base_VV[v, parent], made.thresholds[child])
             child = parent
-    at_D = np.repeat(np.arange(len(best_V)), made.sizes)
-    changed_DV = base_VV[at_D]
-    changed_DV[np.arange(len(at_D)), at_D] = np.concatenate([np.arange(k) for k in made.sizes])
-    return made.one_hot(changed_DV), np.where(on_V, best_V, -1).tolist()
+    return made.one_hot(every_change(base_VV, made.sizes)), np.where(on_V, best_V, -1).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,18 +58,19 @@ def _from_journal(run: Path) -> Log | None:
     if not rows:
         return None
     header = events[0]
-    protocol = _comparable(header["protocol"])
-    hashes = [protocol.get("sha256"), *(protocol.get("source_hashes") or ())]
+    protocol = header["protocol"]
+    hashes = dict.fromkeys(sha for sha in (protocol.get("sha256"), *(protocol.get("source_hashes") or ())) if sha)
+    label = str(protocol.get("table") or protocol.get("supernet") or protocol.get("source"))
     space = spaces.from_spec(header["space"])
     return Log(
         name=str(run),
-        task=_sha256(json.dumps([header["space_sha256"], protocol], sort_keys=True)),
+        task=_sha256(json.dumps([header["space_sha256"], _comparable(protocol)], sort_keys=True)),
         space=space,
         archs=tuple(space.parse(row["arch"]) for row in rows),
         values=tuple(float(row["fitness"]) for row in rows),
         costs=tuple(row["costs"] for row in rows),
         caps=Caps(header["options"].get("caps") or {}),
-        sources={f"{run.name} {i}": sha for i, sha in enumerate(dict.fromkeys(h for h in hashes if h))},
+        sources={f"{label} {i}" if i else label: sha for i, sha in enumerate(hashes)},
     )
 
 
@@ -100,7 +102,7 @@ def from_table(path: Path, space: CategoricalSpace, fitness: str | None, run_col
         if cell is None:
             said = str(file.columns[column][row])[:40]
             raise UserError(f"{file.where(row)}: column {column!r} holds {said!r}, which is no number")
-        if cell == cell and abs(cell) != float("inf"):
+        if math.isfinite(cell):
             found.setdefault(group, {}).setdefault(arch, float(cell))
     return [
         _plain(f"{file.name} {group}".strip(), f"{file.sha256} {column}", space, values, {file.name: file.sha256})

@@ -15,7 +15,7 @@ from collm_nas.evaluators.landscape import HELD_OUT, Family, Ints, Landscape, dr
 from collm_nas.evaluators.landscape_on import draw_on_space
 from collm_nas.spaces.base import CategoricalSpace
 from data_gen import full_knowledge
-from data_gen.examples import Example, Form, Origin, Stretch, examples, tried
+from data_gen.examples import Example, Form, Origin, Stretch, check_digests, examples, stops, tried
 from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, simulate
 
 SMALL = Family(variables=(4, 12), choices=(2, 10))
@@ -32,6 +32,7 @@ OPTIONS = {
     "large": {"type": "float", "metavar": "P", "help": "share with 13 to 24 variables (0.25)"},
     "huge": {"type": "float", "metavar": "P", "help": "share with 25 to 50 variables (0.1)"},
     "real": {"type": "float", "metavar": "P", "help": "share on the variables of published spaces (0.1)"},
+    "digests": {"type": "int", "metavar": "N", "help": "of a landscape or table: Navigator examples a search (2)"},
 }
 """The options of this source, as literals: `mine --help` reads them from the file's text."""
 
@@ -46,6 +47,7 @@ class Landscapes:
     large: float = 0.25
     huge: float = 0.1
     real: float = 0.1
+    digests: int = 2
     form: Form = field(default_factory=Form)
 
     name = "landscapes"
@@ -55,6 +57,7 @@ class Landscapes:
         """UserError for counts, shares or seeds that make no sense."""
         if self.landscapes < 1:
             raise UserError(f"--landscapes must be at least 1, got {self.landscapes}")
+        check_digests(self.digests, LENGTHS)
         if min(self.large, self.huge, self.real) < 0 or self.large + self.huge + self.real > 1:
             raise UserError(
                 f"--large {self.large}, --huge {self.huge} and --real {self.real} are shares: at least 0, together at "
@@ -73,7 +76,7 @@ class Landscapes:
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
-        return {name: getattr(self, name) for name in ("landscapes", "first_seed", "large", "huge", "real")}
+        return {name: getattr(self, name) for name in ("landscapes", "first_seed", "large", "huge", "real", "digests")}
 
     def examples(self, unit: int) -> Iterator[Example]:
         """All examples of one landscape (the same in every process)."""
@@ -83,18 +86,18 @@ class Landscapes:
         space = space_of(made, "s")
         optimum_V = full_knowledge.find_optimum(made, rng)
         lengths = LONG_LENGTHS if len(made.sizes) >= LONG_FROM else LENGTHS
-        stops = sorted(rng.choice(lengths, self.form.digests, replace=False).tolist())
-        history = simulate(made, optimum_V, stops[-1], rng)
+        ends = stops(lengths, self.digests, rng)
+        history = simulate(made, optimum_V, ends[-1], rng)
         if len(history.y_M):
             peaks_NV = made.climb(np.stack([optimum_V, history.x_MV[history.y_M.argmax()]]))
             optimum_V = peaks_NV[made.raw(peaks_NV).argmax()]
         best_BV = full_knowledge.best_of_landscape(made, optimum_V)
-        best = [_architecture(space, x) for x in best_BV]
+        best = [architecture(space, x) for x in best_BV]
         pressure = _pressure(made, rng)
         near_cap = made.cap is not None and bool(made.cost(best_BV[:1])[0] > 0.95 * made.cap)
-        for stop in stops:
+        for stop in ends:
             part = history.cut(stop)
-            archs = [_architecture(space, x) for x in part.x_MV]
+            archs = [architecture(space, x) for x in part.x_MV]
             values = part.y_M.tolist()
             past = tried(archs, values, part.starts)
             stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
@@ -111,7 +114,8 @@ class Landscapes:
         return draw_landscape(rng, family)
 
 
-def _architecture(space: CategoricalSpace, x_V: Ints) -> Architecture:
+def architecture(space: CategoricalSpace, x_V: Ints) -> Architecture:
+    """A canonical row of choices as an `Architecture`."""
     return Architecture(space.name, tuple(x_V.tolist()))
 
 

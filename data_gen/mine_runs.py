@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from collm_nas import prompts, spaces
-from collm_nas.api import UserError
+from collm_nas.api import Architecture, UserError
 from data_gen import logs
-from data_gen.examples import BATCH, Example, Form, Origin, Stretch, examples, tried
+from data_gen.examples import BATCH, Example, Form, Origin, Stretch, examples, tried, uses_up
 from data_gen.full_knowledge import best_of_values
 from data_gen.logs import Log
 
@@ -49,26 +49,24 @@ class Runs:
     run_column: str | None = None
     study: str | None = None
     form: Form = field(default_factory=Form)
-    _sources: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    _units: int = field(default=0, repr=False)
 
     name = "runs"
     labeller = "hindsight"
 
     def __post_init__(self) -> None:
         """UserError where there is no search to learn from, or one cannot be read."""
-        found = _read(self.run, self.log, self.optuna, self.space, self.fitness, self.run_column, self.study)
-        sources = {name: sha for log, _ in found for name, sha in log.sources.items()}
-        object.__setattr__(self, "_sources", tuple(sorted(sources.items())))
-        object.__setattr__(self, "_units", len(found))
+        self._found()
+
+    def _found(self) -> list[tuple[Log, dict[Architecture, float]]]:
+        return _read(self.run, self.log, self.optuna, self.space, self.fitness, self.run_column, self.study)
 
     def units(self) -> int:
         """How many searches."""
-        return self._units
+        return len(self._found())
 
     def sources(self) -> dict[str, str]:
         """Hashes of the tables, supernets and logs behind them."""
-        return dict(self._sources)
+        return {name: sha for log, _ in self._found() for name, sha in log.sources.items()}
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
@@ -78,16 +76,13 @@ class Runs:
 
     def examples(self, unit: int) -> Iterator[Example]:
         """All examples of one search (the same in every process)."""
-        found = _read(self.run, self.log, self.optuna, self.space, self.fitness, self.run_column, self.study)
-        log, pool = found[unit]
+        log, pool = self._found()[unit]
         space, rng = log.space, np.random.default_rng([unit, 4])
         feasible, best = log.feasible, best_of_values(pool)
-        if not best:
-            return
         pressure = None
         if log.caps.limits and set(log.caps.limits) <= set(space.cost(best[0])):
             pressure = prompts.pressure(space, log.caps, space.cost)
-        near_cap = any(space.cost(best[0]).get(n, 0.0) > 0.95 * limit for n, limit in log.caps.limits.items())
+        near_cap = uses_up(log.caps, space.cost(best[0]))
         for stop in range(0, len(log.archs) + 1, BATCH):
             archs, values = log.archs[:stop], log.values[:stop]
             past = tried(archs, values, range(LEAST, stop, BATCH))
@@ -104,7 +99,7 @@ def _read(
     fitness: str | None,
     run_column: str | None,
     study: str | None,
-) -> list[tuple[Log, dict[Any, float]]]:
+) -> list[tuple[Log, dict[Architecture, float]]]:
     found = [one for folder in run for one in logs.from_folder(Path(folder))]
     if log or storages:
         if space_name is None:
@@ -121,7 +116,10 @@ def _read(
         )
     for one in long:
         one.space.check_compact()
-    return list(logs.by_task(long))
+    found_within = [(one, pool) for one, pool in logs.by_task(long) if pool]
+    if not found_within:
+        raise UserError("none of the searches given found anything within its caps; there is nothing to learn from")
+    return found_within
 
 
 def create(form: Form, given: dict[str, Any]) -> Runs:

@@ -21,11 +21,11 @@ from collm_nas.evaluators.table import TableEvaluator
 from collm_nas.journal import Journal
 from collm_nas.memory import Memory
 from collm_nas.spaces.base import CategoricalSpace
-from data_gen.examples import BATCH, Example, Form, Origin, Stretch, examples, tried
+from data_gen.examples import BATCH, Example, Form, Origin, Stretch, check_digests, examples, stops, tried, uses_up
 from data_gen.full_knowledge import best_of_values
+from data_gen.histories import LENGTHS
 
 SEARCHERS = ("local-evidence", "aging-evolution", "local-search", "digest-only", "random")
-LENGTHS = (0, 5, 10, 20, 40, 60, 80, 120)
 CAPPED = 0.3  # share of the searches under a cap, where the table or the space knows costs
 _DRAWS = 400
 
@@ -35,6 +35,7 @@ OPTIONS = {
     "space": {"metavar": "S", "help": "of a log, study or table: a name or a YAML file"},
     "fitness": {"metavar": "COL", "help": "of a log or table: the column, where it has several"},
     "searches": {"type": "int", "metavar": "N", "help": "how many searches of it (200)"},
+    "digests": {"type": "int", "metavar": "N", "help": "of a landscape or table: Navigator examples a search (2)"},
 }
 """The options of this source, as literals: `mine --help` reads them from the file's text."""
 
@@ -47,8 +48,8 @@ class Table:
     table: str
     fitness: str | None = None
     searches: int = 200
+    digests: int = 2
     form: Form = field(default_factory=Form)
-    _sha256: str = field(default="", repr=False)
 
     name = "table"
     labeller = "full_knowledge"
@@ -57,9 +58,8 @@ class Table:
         """UserError where the table is none of this space, or the space has no compact encoding."""
         if self.searches < 1:
             raise UserError(f"--searches must be at least 1, got {self.searches}")
-        evaluator = _load(self.space, self.table, self.fitness)
-        evaluator.space.check_compact()  # type: ignore[attr-defined]
-        object.__setattr__(self, "_sha256", evaluator.about["sha256"])
+        check_digests(self.digests, LENGTHS)
+        _load(self.space, self.table, self.fitness).space.check_compact()  # type: ignore[attr-defined]
 
     def units(self) -> int:
         """How many searches."""
@@ -67,11 +67,12 @@ class Table:
 
     def sources(self) -> dict[str, str]:
         """The table's hash, by its name."""
-        return {_load(self.space, self.table, self.fitness).name: self._sha256}
+        evaluator = _load(self.space, self.table, self.fitness)
+        return {evaluator.name: evaluator.about["sha256"]}
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
-        return {name: getattr(self, name) for name in ("space", "table", "fitness", "searches")}
+        return {name: getattr(self, name) for name in ("space", "table", "fitness", "searches", "digests")}
 
     def examples(self, unit: int) -> Iterator[Example]:
         """All examples of one search (the same in every process)."""
@@ -79,15 +80,15 @@ class Table:
         space: CategoricalSpace = evaluator.space  # type: ignore[assignment]
         rng = np.random.default_rng([unit, 3])
         caps = _caps(evaluator, rng)
-        values = {
-            a: v for a, v in zip(evaluator.rows, evaluator.fitness, strict=True) if caps.allow(_costs(evaluator, a))
-        }
+        values = dict(zip(evaluator.rows, evaluator.fitness, strict=True))
+        if caps.limits:
+            values = {arch: value for arch, value in values.items() if caps.allow(_costs(evaluator, arch))}
         best = best_of_values(values)
-        stops = sorted(rng.choice(LENGTHS, self.form.digests, replace=False).tolist())
-        archs = _searched(evaluator, caps, str(rng.choice(SEARCHERS)), unit, stops[-1])
+        ends = stops(LENGTHS, self.digests, rng)
+        archs = _searched(evaluator, caps, str(rng.choice(SEARCHERS)), unit, ends[-1])
         pressure = prompts.pressure(space, caps, lambda arch: _costs(evaluator, arch))
-        near_cap = any(_costs(evaluator, best[0])[name] > 0.95 * limit for name, limit in caps.limits.items())
-        for stop in stops:
+        near_cap = uses_up(caps, _costs(evaluator, best[0]))
+        for stop in ends:
             part = archs[:stop]
             told = [values[arch] for arch in part]
             past = tried(part, told, range(BATCH, len(part), BATCH))

@@ -16,10 +16,11 @@ from typing import Any
 
 from collm_nas.evaluators import table_file
 from collm_nas.evaluators.landscape import HELD_OUT
+from collm_nas.prompts import TOKEN_PATTERN
 
 PAGE = "quality.html"
 ROLES = ("navigator", "generator")
-TOKEN = re.compile(r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]")  # as the embedded tokenizer cuts
+TOKEN = re.compile(TOKEN_PATTERN)
 _PAIR = re.compile(r"([a-zA-Z])([0-9a-z])")
 _ANCHOR = re.compile(r"<a>((?:[a-zA-Z][0-9a-z])+)")
 
@@ -36,7 +37,7 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 
 @dataclass(slots=True)
 class Counted:
-    """What one pass over the dataset counts; memory is bounded by the number of distinct prompts (8 bytes each)."""
+    """What one pass over the dataset counts; of the examples it keeps a hash each."""
 
     rows: Counter[str] = field(default_factory=Counter)
     prompt: dict[str, Counter[int]] = field(default_factory=lambda: {role: Counter() for role in ROLES})
@@ -69,7 +70,7 @@ def _add(found: Counted, known: set[int], row: Mapping[str, Any]) -> None:
     role = row["role"]
     prompt, completion = (turn["content"] for turn in row["messages"])
     found.rows[role] += 1
-    found.prompt[role][_hundreds(len(TOKEN.findall(prompt)))] += 1
+    found.prompt[role][len(TOKEN.findall(prompt)) // 100 * 100] += 1
     found.completion[role][len(TOKEN.findall(completion)) // 10 * 10] += 1
     mark = int.from_bytes(hashlib.blake2b(f"{role}{prompt}\0{completion}".encode(), digest_size=8).digest())
     found.repeated[role] += mark in known
@@ -82,10 +83,6 @@ def _add(found: Counted, known: set[int], row: Mapping[str, Any]) -> None:
         anchor = _ANCHOR.search(completion)
         for letter, choice in _PAIR.findall(anchor[1] if anchor else ""):
             found.choices.setdefault(letter, Counter())[choice] += 1
-
-
-def _hundreds(n: int) -> int:
-    return n // 100 * 100
 
 
 def entropy(counts: Mapping[str, int]) -> float:

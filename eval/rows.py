@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from collm_nas.api import UserError
-from inference.folder import located
+from inference.folder import EMBEDDED, located
 
 MODEL_ROW = "collm"
 MODEL_OPTIONS = (
@@ -31,8 +31,7 @@ class Row:
         """The model folder of a row that has one."""
         if self.name != MODEL_ROW:
             return None
-        given = dict(self.options).get("model", "embedded")
-        return embedded_model() if given == "embedded" else located(Path(given).expanduser())
+        return located(Path(dict(self.options).get("model", EMBEDDED.name)).expanduser())
 
     @property
     def tuned(self) -> bool:
@@ -77,10 +76,3 @@ def default_rows() -> tuple[str, ...]:
     from collm_nas import optimizers
 
     return (MODEL_ROW, *optimizers.names(), "digest-only:thompson=1.0")
-
-
-def embedded_model() -> Path:
-    """The model folder that the package ships."""
-    from collm_nas import api  # not the package: it leads to the composition roots
-
-    return Path(api.__file__).parent / "models" / "embedded"

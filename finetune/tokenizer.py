@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from transformers import AddedToken, PreTrainedTokenizerFast
 
-from collm_nas.prompts import END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN, vocabulary
-
-PATTERN = r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]"
+from collm_nas.prompts import END_TOKEN, PAD_TOKEN, TOKEN_PATTERN, UNKNOWN_TOKEN, vocabulary
 
 
 def extend(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -35,7 +33,7 @@ def build() -> PreTrainedTokenizerFast:
 
     ids = {token: i for i, token in enumerate(vocabulary())}
     core = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN_TOKEN))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERN), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN_PATTERN), "isolated")
     # Fuse alone would do; with ByteFallback before it, llguidance recognises the decoder.
     core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return PreTrainedTokenizerFast(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collm_nas import api  # not the package: it leads to the composition roots
 from collm_nas.api import UserError
 from collm_nas.prompts import DIGEST_VERSION, DIGEST_VERSIONS, vocabulary_hash
 from inference import smollm2
@@ -104,8 +105,14 @@ class ModelFolder:
         }
 
 
+EMBEDDED = Path(api.__file__).parent / "models" / "embedded"
+"""The model that our package ships."""
+
+
 def located(model: Path) -> Path:
     """The folder of a model that was given by path, or by the name of one that a package carries."""
+    if str(model) == EMBEDDED.name:
+        return EMBEDDED
     if str(model) == smollm2.NAME and not model.exists():
         return smollm2.folder()
     return model

@@ -73,10 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _locate(model: str) -> Path:
     """The folder of a model by path or name, for the stages that may not import each other."""
-    from collm_nas.assemble import EMBEDDED
     from collm_nas.stages import stage
 
-    found: Path = EMBEDDED if model == "embedded" else stage("inference.folder").located(Path(model).expanduser())
+    found: Path = stage("inference.folder").located(Path(model).expanduser())
     return found
 
 

@@ -42,10 +42,11 @@ def conditions(space: CategoricalSpace) -> tuple[Ints, Ints]:
 
 @lru_cache(maxsize=8)
 def additive_costs(space: CategoricalSpace) -> Floats:
-    """Costs as a sum over choices, fitted to random architectures, in standard deviations, shape (V, K)."""
+    """Costs as a sum over choices, fitted to random architectures, in standard deviations, shape (V, K); 0 where the
+    space has none."""
     rng = random.Random(0)
     archs = [space.sample(rng) for _ in range(_SAMPLED)]
-    costs_N = np.array([space.cost(arch)[COST] for arch in archs])
+    costs_N = np.array([space.cost(arch).get(COST, 0.0) for arch in archs])
     rows_ND = one_hot(space, archs)
     z_N = (costs_N - costs_N.mean()) / (costs_N.std() or 1.0)
     weights_D = np.linalg.solve(rows_ND.T @ rows_ND + 0.1 * np.eye(rows_ND.shape[1]), rows_ND.T @ z_N)
@@ -72,13 +73,11 @@ class SpaceLandscapeEvaluator(LandscapeEvaluator):
         self.space = space
         self._seed = seed
         drawn = [space.sample(random.Random(f"{seed}/{i}")) for i in range(_SAMPLED)]
-        if quantile is None:
-            self.caps = Caps({})
-        else:
-            if COST not in space.cost(drawn[0]):
-                raise UserError(f"--cap-quantile: the space {space.name!r} has no cost {COST!r}")
-            self.caps = Caps({COST: float(np.quantile([space.cost(arch)[COST] for arch in drawn], quantile))})
-        feasible = [arch for arch in drawn if self.caps.allow(space.cost(arch))]
+        costs = [space.cost(arch) for arch in drawn]
+        if quantile is not None and COST not in costs[0]:
+            raise UserError(f"--cap-quantile: the space {space.name!r} has no cost {COST!r}")
+        self.caps = Caps({} if quantile is None else {COST: float(np.quantile([c[COST] for c in costs], quantile))})
+        feasible = [arch for arch, cost in zip(drawn, costs, strict=True) if self.caps.allow(cost)]
         self.median = float(np.median(self.landscape.value(np.array([arch.choices for arch in feasible]))))
         starts_NV = np.array([arch.choices for arch in feasible[:_STARTS]])
         self.optimum = float(self.landscape.value(self._best(starts_NV)[None])[0])

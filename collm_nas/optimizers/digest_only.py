@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collm_nas.api import Architecture, Candidate, Observation, Problem, UserError
-from collm_nas.evidence import Ridge, draw, ridge
+from collm_nas.evidence import Ridge, draw, highest, ridge, total
 from collm_nas.memory import Memory, stable_seed
 
 Floats = NDArray[np.float64]
@@ -54,24 +54,14 @@ class DigestOnly:
         return self._memory.new_mutant(best, taken) or self._drawn(evidence, taken)
 
     def _drawn(self, evidence: Ridge, taken: list[Architecture]) -> Architecture | None:
+        space = self._memory.space
         for _ in range(DRAWS):
             weights_D = draw(evidence, self._numpy_rng)
-            top = self._best_under(weights_D, evidence.offsets)
-            arch = self._memory.within_caps(top, partial(self._score, weights_D, evidence.offsets))
+            top = space.make(highest(space, weights_D, evidence.offsets))
+            arch = self._memory.within_caps(top, partial(total, space, weights_D, evidence.offsets))
             if self._memory.is_new(arch, taken):
                 return arch
         return None
-
-    def _best_under(self, weights_D: Floats, starts: tuple[int, ...]) -> Architecture:
-        """The best legal choice of every variable in order; `legal_next` fixes an inactive one."""
-        prefix: tuple[int, ...] = ()
-        for start in starts[:-1]:
-            prefix += (max(self._memory.space.legal_next(prefix), key=lambda c: weights_D[start + c]),)
-        return self._memory.space.make(prefix)
-
-    def _score(self, weights_D: Floats, starts: tuple[int, ...], arch: Architecture) -> float:
-        flags = self._memory.space.active(arch.choices)
-        return float(sum(weights_D[starts[i] + c] for i, c in enumerate(arch.choices) if flags[i]))
 
 
 def create(problem: Problem, thompson: float = 0.5) -> DigestOnly:

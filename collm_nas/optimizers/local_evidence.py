@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collm_nas.api import Architecture, Candidate, Observation, Problem, UserError
-from collm_nas.evidence import Local, local
+from collm_nas.evidence import Local, highest, local, total
 from collm_nas.memory import Memory, stable_seed
 
 BEST = 12  # points that the digest lists
@@ -49,25 +48,15 @@ class LocalEvidence:
         self._memory.tell(observations)
 
     def _drawn(self, found: Local, taken: list[Architecture]) -> Architecture | None:
+        space = self._memory.space
         for _ in range(DRAWS):
             noise_D = self._numpy_rng.standard_normal(len(found.mean_D))
             gain_D = found.mean_D + self._spread * found.sd_D * noise_D
-            top = self._highest(gain_D, found.offsets)
-            arch = self._memory.within_caps(top, partial(self._score, gain_D, found.offsets))
+            top = space.make(highest(space, gain_D, found.offsets))
+            arch = self._memory.within_caps(top, partial(total, space, gain_D, found.offsets))
             if self._memory.is_new(arch, taken):
                 return arch
         return None
-
-    def _highest(self, gain_D: NDArray[np.float64], starts: tuple[int, ...]) -> Architecture:
-        """The best legal choice of every variable in order; `legal_next` fixes an inactive one."""
-        prefix: tuple[int, ...] = ()
-        for start in starts[:-1]:
-            prefix += (max(self._memory.space.legal_next(prefix), key=lambda c: gain_D[start + c]),)
-        return self._memory.space.make(prefix)
-
-    def _score(self, gain_D: NDArray[np.float64], starts: tuple[int, ...], arch: Architecture) -> float:
-        flags = self._memory.space.active(arch.choices)
-        return float(sum(gain_D[starts[i] + c] for i, c in enumerate(arch.choices) if flags[i]))
 
 
 def create(problem: Problem, spread: float = 0.5) -> LocalEvidence:

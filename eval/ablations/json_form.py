@@ -6,8 +6,7 @@ Each candidate takes as many tries as there are, ten times as long as in other m
 from __future__ import annotations
 
 from eval.ablations import cell
-
-SHORT = {"seeds": 3, "budget": 40}
+from eval.ablations.models import SHORT
 
 QUESTION = "Is a form that the model never met enough of a constraint?"
-CELLS = (cell("default, 40 queries", protocol=SHORT), cell("json, 40 queries", decoding="json", protocol=SHORT))
+CELLS = (cell("embedded, 40 queries", protocol=SHORT), cell("json, 40 queries", decoding="json", protocol=SHORT))

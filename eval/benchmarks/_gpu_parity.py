@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import Request, Role
-from eval.rows import embedded_model
+from inference.folder import EMBEDDED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,7 +78,7 @@ def mined(role: Role, count: int) -> list[str]:
     from data_gen.examples import Form
     from data_gen.mine_landscapes import Landscapes
 
-    source = Landscapes(landscapes=count, form=Form(digests=1, targets=1))
+    source = Landscapes(landscapes=count, digests=1, form=Form(targets=1))
     return [next(e.prompt for e in source.examples(unit) if e.role == role) for unit in range(count)]
 
 
@@ -87,7 +87,7 @@ def greedy(device: str, asked: dict[Role, list[str]], max_tokens: int) -> list[s
     CPU."""
     from inference.engines.transformers import create
 
-    engine = create(embedded_model())
+    engine = create(EMBEDDED)
     engine.model.to(device)
     requests = [Request(role, prompt, 1, 0, 0.0, max_tokens) for role, prompts in asked.items() for prompt in prompts]
     return [engine.generate(request)[0].text for request in requests]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.rows import embedded_model
+from inference.folder import EMBEDDED as EMBEDDED_MODEL
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,10 +36,10 @@ def tuning(device: str, work: Path, *, landscapes: int, steps: int, batch: int |
     from finetune.recipes import EMBEDDED
 
     dataset, cache, tok = work / "mined", work / "cache", tokenizer.build()
-    mine(Landscapes(landscapes=landscapes, form=Form(digests=DIGESTS, targets=1)), dataset)
+    mine(Landscapes(landscapes=landscapes, digests=DIGESTS, form=Form(targets=1)), dataset)
 
     def read() -> PreTrainedModel:
-        return AutoModelForCausalLM.from_pretrained(embedded_model() / "base", local_files_only=True)
+        return AutoModelForCausalLM.from_pretrained(EMBEDDED_MODEL / "base", local_files_only=True)
 
     def fresh() -> PreTrainedModel:
         return new_model(EMBEDDED.shape, tok, 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from collm_nas.api import Request
 from eval.benchmarks._gpu_parity import ROLES, greedy, mined
-from eval.rows import embedded_model
+from inference.folder import EMBEDDED
 
 
 def vllm(device: str, work: Path, *, requests: int, prompts: int, max_tokens: int) -> dict[str, Any] | str:
@@ -19,7 +19,7 @@ def vllm(device: str, work: Path, *, requests: int, prompts: int, max_tokens: in
         return "not installed"
     from inference import engines
 
-    engine = engines.load("vllm", embedded_model())
+    engine = engines.load("vllm", EMBEDDED)
     asked = {role: mined(role, prompts) for role in ROLES}
     each = [Request(role, prompt, 1, 0, 0.0, max_tokens) for role, texts in asked.items() for prompt in texts]
     found = [engine.generate(request)[0].text for request in each]

@@ -23,9 +23,9 @@ from collm_nas import spaces
 from collm_nas.api import Constraint, Encoding, Request
 from collm_nas.constraints.remaining import within
 from collm_nas.spaces.base import CategoricalSpace
-from eval.rows import embedded_model
 from inference import backends, engines
 from inference.engines.transformers import TransformersEngine
+from inference.folder import EMBEDDED
 
 VISITED = (100, 1000, 10_000)
 """Lengths of history that `new` is timed with."""
@@ -50,7 +50,7 @@ class Subject:
 
     def __init__(self, model: str) -> None:
         self.tuned = model == "embedded"
-        folder = embedded_model() if self.tuned else Path(model)
+        folder = EMBEDDED if self.tuned else Path(model)
         self.encoding: Encoding = "compact" if self.tuned else "native"
         self.prompt = "<a>a1b1c1d1e1f1g1<gen>" if self.tuned else "Write one network."
         self.engines: dict[str, TransformersEngine] = {}

@@ -93,6 +93,23 @@ def test_pairs_are_single_tokens_that_were_trained(tuned: Path, base: Path) -> N
     assert [w.shape[0] for w in rows.values()] == [len(tok) - len(AutoTokenizer.from_pretrained(base))]
 
 
+def test_the_engine_reads_each_role_s_own_tokens(tuned: Path) -> None:
+    """The rows of the new tokens are not in the base: what was trained must be what the engine embeds."""
+    import torch
+    from safetensors.torch import load_file
+
+    from inference.engines.transformers import create
+
+    engine = create(tuned)
+    new = len(engine.tokenizer) - 1
+    for role in ("navigator", "generator"):
+        engine.model.set_adapter(role)
+        weights = load_file(tuned / role / "adapter_model.safetensors")
+        (rows,) = (w for name, w in weights.items() if "token" in name)
+        read = engine.model.get_base_model().get_input_embeddings()(torch.tensor([new]))[0]
+        assert torch.equal(read, rows[-1])
+
+
 def test_the_folder_names_its_base_and_moves_with_it(tuned: Path) -> None:
     manifest = json.loads((tuned / "manifest.json").read_text())
     assert manifest["base"] == "../llama"

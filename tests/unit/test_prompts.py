@@ -10,7 +10,7 @@ from collm_nas.api import Architecture, Caps, UserError, Variable
 from collm_nas.evaluators.landscape import LandscapeEvaluator, draw
 from collm_nas.spaces.base import CategoricalSpace
 
-TOKEN = re.compile(r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]")
+TOKEN = re.compile(prompts.TOKEN_PATTERN)
 
 
 def _history(made: LandscapeEvaluator, n: int) -> tuple[list[Architecture], list[float]]:

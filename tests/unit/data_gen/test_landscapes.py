@@ -9,18 +9,18 @@ import pytest
 
 from collm_nas.api import UserError
 from collm_nas.evaluators.landscape import HELD_OUT, Family, draw_landscape, space_of
-from collm_nas.prompts import vocabulary
+from collm_nas.prompts import TOKEN_PATTERN, vocabulary
 from collm_nas.strategy import Strategy, regex
 from data_gen import full_knowledge
-from data_gen.examples import Form, Stretch, strategy
+from data_gen.examples import Stretch, strategy
 from data_gen.histories import simulate
-from data_gen.mine_landscapes import Landscapes, _architecture
+from data_gen.mine_landscapes import Landscapes, architecture
 
-TOKEN = re.compile(r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]")
+TOKEN = re.compile(TOKEN_PATTERN)
 
 
 def test_examples_are_the_same_each_time_and_made_of_tokens() -> None:
-    source = Landscapes(landscapes=15, form=Form(digests=3))
+    source = Landscapes(landscapes=15, digests=3)
     for unit in range(15):
         rows = list(source.examples(unit))
         assert rows == list(source.examples(unit))
@@ -44,7 +44,7 @@ def test_labels_are_the_truth(seed: int) -> None:
     everything = np.unique(made.canonical(np.array(list(product(*(range(k) for k in made.sizes))))), axis=0)
     everything = everything[made.feasible(everything)]
     assert made.raw(best_BV)[0] == pytest.approx(made.raw(everything).max())
-    best = [_architecture(space, x) for x in best_BV]
+    best = [architecture(space, x) for x in best_BV]
     label = strategy(space, Stretch(best[:6], [1.0] * 6, [True] * 6), best, rng)
     assert re.fullmatch(regex(space), label.compact(space))
     assert set(label.anchors) <= set(best)

@@ -55,3 +55,11 @@ def test_conditions_that_no_landscape_has_are_named() -> None:
     variables = [Variable("a", ("x", "y", "z")), Variable("b", ("0", "1"), ((0, frozenset({0, 2})),))]
     with pytest.raises(UserError, match="'b' depends on more than whether one variable is large enough"):
         conditions(CategoricalSpace("odd", variables))
+
+
+def test_a_space_without_costs_has_landscapes_but_no_caps() -> None:
+    space = CategoricalSpace("free", [Variable(f"v{i}", ("0", "1", "2")) for i in range(4)])
+    made = SpaceLandscapeEvaluator(space, 3)
+    assert made.optimum >= max(made.report(arch)["true"] for arch in space.all()) - 1e-9
+    with pytest.raises(UserError, match="'free' has no cost 'flops'"):
+        SpaceLandscapeEvaluator(space, 3, 0.5)
