@@ -156,11 +156,15 @@ def _connected(ray: Any, address: str) -> Cluster:
     if ray.is_initialized():
         raise UserError(f"--workers {address}: this process is connected to Ray already; give a number of workers")
     _reach(address)
-    try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        hint = "" if address.startswith("ray://") else "; from outside the cluster use ray://HOST:10001"
-        raise UserError(f"--workers {address}: cannot connect ({_first_line(error)}){hint}") from error
+    for attempt in (1, 2):  # as at home: its server gives the process that serves us half a minute to start
+        try:
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+            break
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            ray.shutdown()
+            if attempt == 2:
+                hint = "" if address.startswith("ray://") else "; from outside the cluster use ray://HOST:10001"
+                raise UserError(f"--workers {address}: cannot connect ({_first_line(error)}){hint}") from error
     limit, cpus, gpus = share([node["Resources"] for node in ray.nodes() if node["Alive"]])
     if not limit:
         ray.shutdown()

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collm_nas import spaces
+from collm_nas import spaces, strategy
 from collm_nas.api import SearchSpace
 from collm_nas.spaces import yaml_space
+from collm_nas.spaces.base import LETTERS
 
 CONDITIONAL = """
 name: conditional
@@ -167,3 +168,16 @@ def test_costs_are_finite_and_spec_rebuilds(name):
         assert set(cost) <= {"flops", "params", "latency"}
         assert all(0 <= value < float("inf") for value in cost.values())
         assert again.cost(arch) == cost
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_strategy_reads_back(name):
+    """cifar-stages once put another space where strategies parse by it: every one was thrown away, silently."""
+    space = space_of(name)
+    rng = random.Random(2)
+    anchors = tuple(space.sample(rng) for _ in range(strategy.ANCHORS))
+    directions = tuple(strategy.Direction(0, len(v.choices) - 1, 1) for v in space.variables)
+    plan = strategy.Strategy(anchors, directions, 3, 2)
+    assert strategy.Strategy.parse(plan.words(space), space) == plan
+    if len(space.variables) <= len(LETTERS):
+        assert strategy.Strategy.parse(plan.compact(space), space) == plan
