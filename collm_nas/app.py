@@ -42,13 +42,13 @@ def search(
     began = time.monotonic()
     run = prepare(space, evaluator, settings_of(options), start_from, _path(out), resume, began)
     try:
-        if progress is True:
+        if progress is True and not run.settings.interactive:  # a bar would write over what the user types
             from collm_nas.progress import bar
 
             with bar(run.final) as show:
                 _run(run, show)
         else:
-            _run(run, progress or None)
+            _run(run, progress if callable(progress) else None)
     finally:
         run.journal.close()
         result = write(run) if run.journal.events else None

@@ -182,10 +182,10 @@ def _optimizer(
 
     engine: JournaledEngine
     if old is None:
-        engine = JournaledEngine(_engine(settings), journal)
+        engine = JournaledEngine(_engine(settings, problem), journal)
     else:
         _check_model(settings, old["engine"])
-        engine = JournaledEngine(lambda: _engine(settings), journal, described=old["engine"])
+        engine = JournaledEngine(lambda: _engine(settings, problem), journal, described=old["engine"])
     given: dict[str, Any] = {} if settings.temperature is None else {"temperature": settings.temperature}
     given["reasoning"] = thinking(settings.reasoning, engine.describe())
     decoding = cast(DecodingMode, settings.decoding)
@@ -200,6 +200,12 @@ def _optimizer(
     if encoding == "compact":
         problem.space.check_compact()  # type: ignore[attr-defined]
     spelled = cast(Encoding, encoding)
+    if settings.hint is not None:
+        from collm_nas import hints
+
+        given["hint"] = hints.read(settings.hint, problem.space)  # type: ignore[arg-type]
+    if settings.interactive:
+        given["strategies"] = 1  # a round has one to read
     return coordinator.create(problem, engine=engine, decoding=decoding, encoding=spelled, **given), engine
 
 
@@ -212,10 +218,16 @@ def _model_folders(settings: Settings) -> tuple[Path, Path | None, Path | None]:
     return model, folder(settings.navigator), folder(settings.generator)
 
 
-def _engine(settings: Settings) -> Engine:
-    if hasattr(settings.model, "generate"):
-        given: Engine = settings.model
-        return given
+def _engine(settings: Settings, problem: Problem) -> Engine:
+    engine = settings.model if hasattr(settings.model, "generate") else _loaded(settings)
+    if not settings.interactive:
+        return engine
+    from collm_nas.interactive import Interactive
+
+    return Interactive(engine, problem.space)  # type: ignore[arg-type]
+
+
+def _loaded(settings: Settings) -> Engine:
     model, navigator, generator = _model_folders(settings)
     loaded: Engine = stage("inference.engines").load(
         settings.engine,

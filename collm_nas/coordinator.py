@@ -52,6 +52,7 @@ class Coordinator:
         encoding: Encoding,
         strategies: int | None,
         reasoning: int = 0,
+        hint: prompts.Hint | None = None,
     ) -> None:
         self._problem = problem
         self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
@@ -61,6 +62,7 @@ class Coordinator:
         self._encoding = encoding
         self._strategies = strategies
         self._reasoning = reasoning
+        self._hint = hint
         self._digest_version = engine.describe().get("digest_version", prompts.DIGEST_VERSION)
         self._round = 0
         self._calls = 0
@@ -101,6 +103,7 @@ class Coordinator:
             feasible=self._feasible,
             past=self._past,
             pressure=self._pressure,
+            hint=self._hint,
             version=self._digest_version,
         )
         return [self._plan(answer.text) for answer in self._call("navigator", text, count)]
@@ -108,7 +111,10 @@ class Coordinator:
     def _plan(self, text: str) -> Strategy:
         try:
             return Strategy.parse(text, self._space)
-        except UserError:  # only where decoding is not constrained: search on with a strategy that prefers nothing
+        except UserError as error:
+            if self._navigator_constraint is not None:
+                raise UserError(f"the engine does not keep to the constraint that it was given: {error}") from None
+            # Search on with a strategy that prefers nothing.
             rng = Random(self._seed("anchors", self._calls))
             best = sorted(zip(self._values, range(len(self._values)), strict=True), reverse=True)[: strategy.ANCHORS]
             anchors = [self._archs[i] for _, i in best]
@@ -208,15 +214,20 @@ def create(
     encoding: Encoding = "compact",
     strategies: int | None = None,
     reasoning: int = 0,
+    hint: prompts.Hint | None = None,
     kind: type[Coordinator] = Coordinator,
 ) -> Coordinator:
     """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate.
-    `reasoning`: tokens of free thinking before each call's answers. `kind`: a Coordinator of which one part is another.
+    `reasoning`: tokens of free thinking before each call's answers. `hint`: a user's advice, for the Navigator.
+    `kind`: a Coordinator of which one part is another.
 
-    Raises UserError where the space is too large for the compact encoding or `strategies` is below 1.
+    Raises UserError where the space is too large for the compact encoding, `strategies` is below 1, or the model never
+    learnt to read hints.
     """
     if strategies is not None and (type(strategies) is not int or strategies < 1):
         raise UserError(
             f"strategies {strategies!r} must be a whole number of at least 1, how many a round is made from"
         )
-    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning)
+    if hint and engine.describe().get("digest_version", prompts.DIGEST_VERSION) < 2:
+        raise UserError("--hint: this model reads digests of version 1, which have no hints; leave it out")
+    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning, hint)

@@ -10,6 +10,7 @@ in `DIGEST_VERSIONS` is refused. Its parts, in order:
                <c{level}> under a cap), pair token; doubt 0 marks the best architecture's own choice. (Version 1 has
                the effects of a ridge regression and counts instead.)
     <cap><t{level}>          only under a cap: the share of architectures that fit, in sixteenths
+    <hint>     only with one: of each variable that it speaks of, the choices that it is for (version 2)
     <best>     the best distinct architectures, best first: pairs, <g{level}> = distance to the best in fitness
     <past>     its own last three strategies, oldest first: first anchor, <roam{n}>, <gain{n}> = what it brought
     <nav>      the role
@@ -80,6 +81,10 @@ def vocabulary_hash(ids: Mapping[str, int]) -> str:
     return hashlib.sha256(json.dumps(dict(ids), sort_keys=True).encode()).hexdigest()
 
 
+Hint = Mapping[int, frozenset[int]]
+"""What somebody advises: by the number of a variable, the choices to take from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tried:
     """One past strategy as the digest shows it: its first anchor, its roam, and the gain it brought (0 to 5)."""
@@ -141,10 +146,11 @@ def digest(
     feasible: Sequence[bool] | None = None,
     past: Sequence[Tried] = (),
     pressure: Pressure | None = None,
+    hint: Hint | None = None,
     version: int = DIGEST_VERSION,
 ) -> str:
     """The Navigator's prompt after these evaluations (distinct architectures, any order), in this version. At most
-    about 1,000 tokens."""
+    about 1,000 tokens, more with a hint on every variable."""
     keep = range(len(archs)) if feasible is None else [i for i, ok in enumerate(feasible) if ok]
     order = sorted(keep, key=lambda i: (-values[i], archs[i].choices))
     if version == 1:
@@ -154,6 +160,9 @@ def digest(
         parts = ["<digest>", *_evidence_tokens(space, found, pressure)]
     if pressure is not None:
         parts.append(f"<cap><t{LEVELS[pressure.tightness]}>")
+    if hint:
+        wanted = (LETTERS[i] + CHOICE_CHARS[c] for i in sorted(hint) for c in sorted(hint[i]))
+        parts.append("<hint>" + "".join(wanted))
     best = order[: shown_best(space)]
     deviation = float(np.std(values)) if len(values) else 0.0
     parts.append("<best>")

@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     sampling: str
     encoding: str | None
     temperature: float | None
+    hint: str | None
+    interactive: bool
     max_flops: float | None
     max_params: float | None
     max_latency: float | None
@@ -70,6 +72,8 @@ class Settings:
     sampling: str = "rejection"  # one of SAMPLINGS
     encoding: str | None = None  # one of ENCODINGS; None: the one the model was trained on
     temperature: float | None = None  # None: the one the Coordinator was tuned for
+    hint: str | None = None  # advice in words, as `prefer kernel 7 late`
+    interactive: bool = False  # show each strategy and let the user change it
     max_flops: float | None = None  # multiply-adds
     max_params: float | None = None
     max_latency: float | None = None  # milliseconds
@@ -111,6 +115,15 @@ class Settings:
             raise UserError(
                 f"--model is for --optimizer collm, but the optimizer is {self.optimizer!r}, which has none"
             )
+        self._check_advice()
+
+    def _check_advice(self) -> None:
+        if self.hint is not None and not isinstance(self.hint, str):
+            raise UserError(f"--hint must be a text, e.g. 'prefer kernel 7 late', but is {self.hint!r:.60}")
+        other = f"--preset {self.preset}" if self.preset else f"--optimizer {self.optimizer}"
+        for name in ("hint", "interactive"):
+            if getattr(self, name) and (self.optimizer != "collm" or self.preset is not None):
+                raise UserError(f"--{name} is for tuned models, not for {other}; leave it out")
 
     def _check_preset(self) -> None:
         if self.preset is not None:
@@ -165,6 +178,8 @@ class Settings:
                 "grammar_backend": self.grammar_backend,
                 "encoding": self.encoding,
                 "temperature": self.temperature,
+                **({} if self.hint is None else {"hint": self.hint}),
+                **({"interactive": True} if self.interactive else {}),
                 "reasoning": self.reasoning,
                 "quantize": self.quantize,
                 "preset": self.preset,

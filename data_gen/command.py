@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = sources()
     parser.add_argument("--source", choices=names, default=DEFAULT, help=f"what to mine ({DEFAULT})")
     parser.add_argument("--targets", type=int, default=2, metavar="N", help="Generator examples a strategy (2)")
+    parser.add_argument("--hinted", type=float, metavar="P", help="share of Navigator examples with a hint (0.25)")
     parser.add_argument("--digest-version", type=int, metavar="V", help="what the model is to read (the latest)")
     parser.add_argument(
         "--processes", type=int, metavar="N", help="default: all cores; the dataset is the same for any number"
@@ -76,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
     version = DIGEST_VERSION if args.digest_version is None else args.digest_version
     if version not in DIGEST_VERSIONS:
         raise UserError(f"--digest-version {version} is unknown; legal: {', '.join(map(str, DIGEST_VERSIONS))}")
-    form = Form(targets=args.targets, digest_version=version)
+    hinted = (Form().hinted if version > 1 else 0.0) if args.hinted is None else args.hinted
+    if not 0 <= hinted <= 1 or (hinted and version == 1):
+        raise UserError(f"--hinted {hinted} must be a share, 0 to 1; digests of version 1 have no hints (0)")
+    form = Form(targets=args.targets, digest_version=version, hinted=hinted)
     source = _module(args.source).create(form, _given(args))
     with Progress() as bar:
         task = bar.add_task("mining", total=None)

@@ -16,6 +16,7 @@ from collm_nas import prompts
 from collm_nas.api import Architecture, Caps, UserError
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import ANCHORS, ROAM_STEPS, Direction, Strategy
+from data_gen import hinting
 
 BATCH = 5
 TEMPERATURE = 3.0  # ranks: member r of the best is taken with weight exp(-r / 3)
@@ -61,11 +62,12 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """What is made at each point, whatever the source: Generator's examples a strategy, and the version of the
-    digest."""
+    """What is made at each point, whatever the source: Generator's examples a strategy, the version of the digest, and
+    the share of points at which the Navigator is given a hint."""
 
     targets: int = 2
     digest_version: int = prompts.DIGEST_VERSION
+    hinted: float = 0.25
 
 
 def stops(lengths: Sequence[int], digests: int, rng: np.random.Generator) -> list[int]:
@@ -100,6 +102,7 @@ def examples(
 ) -> Iterator[Example]:
     """The Navigator's example at this point, and some of the Generator's; `best`: the best points, best first."""
     label = strategy(space, stretch, best, rng)
+    hint = hinting.draw(space, best[0], rng) if rng.random() < form.hinted else None
     text = prompts.digest(
         space,
         stretch.archs,
@@ -107,6 +110,7 @@ def examples(
         feasible=stretch.feasible,
         past=stretch.past,
         pressure=stretch.pressure,
+        hint=hint,
         version=form.digest_version,
     )
     where = (origin.miner, origin.source, origin.seed, len(space.variables), len(stretch.archs))

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from collm_nas.api import Optimizer, Problem, UserError
 from collm_nas.journal import Journal, JournaledEngine
+from collm_nas.prompts import Hint
 from eval.metrics import diversity, normalised_regret, queries_to_reach, regret
 from eval.problems import Instance, ProblemSpec, describe, load
 from eval.rows import Row
@@ -108,7 +109,9 @@ def _engine(model: Path, engine: str, **options: Any) -> Any:
     return engines.load(engine, model, **options)
 
 
-def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer, dict[str, Any], dict[str, float]]:
+def _optimizer(
+    row: Row, problem: Problem, journal: Journal, instance: Instance
+) -> tuple[Optimizer, dict[str, Any], dict[str, float]]:
     """The row's optimiser, what its engine says of itself, and the seconds it spends on grammars (empty without)."""
     options = dict(row.options)
     if row.model is None:
@@ -135,6 +138,8 @@ def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer,
     for name in ("init", "batch", "over_cap"):  # all rows share the protocol's
         options.pop(name, None)
     options["reasoning"] = thinking(options.get("reasoning", "off"), described)
+    if "hint" in options:
+        options["hint"] = _hint(str(options["hint"]), instance, problem.seed)
     variant, asked = options.pop("variant", None), JournaledEngine(engine, journal)
     if preset == "paper":
         from collm_nas import paper
@@ -150,6 +155,21 @@ def _optimizer(row: Row, problem: Problem, journal: Journal) -> tuple[Optimizer,
     return create(problem, engine=asked, **options), described, engine.spent
 
 
+def _hint(text: str, instance: Instance, seed: int) -> Hint | None:
+    """Advice in words; or of a kind, made from the best point that the problem knows."""
+    import numpy as np
+
+    from collm_nas import hints
+    from data_gen import hinting
+
+    if text not in hinting.RIGHT:
+        return hints.read(text, instance.space)
+    best = getattr(instance.evaluator, "best", None)
+    if best is None:
+        raise UserError(f"--rows: hint={text} is for landscapes, whose best point is known; write the hint in words")
+    return hinting.draw(instance.space, best, np.random.default_rng([seed, 3]), text)
+
+
 def search(job: Job) -> Record:
     """Runs one search and measures it."""
     from collm_nas import result, runner
@@ -158,7 +178,7 @@ def search(job: Job) -> Record:
     instance = load(protocol.problem, job.seed)
     problem = Problem(instance.space, job.seed, protocol.budget, instance.caps, instance.costs)
     journal = Journal(None)
-    optimizer, engine, spent = _optimizer(job.row, problem, journal)
+    optimizer, engine, spent = _optimizer(job.row, problem, journal, instance)
     before = dict(spent)
     starts = instance.starts(protocol.init, job.seed)
     runner.run(problem, optimizer, instance.evaluator, journal, initial=starts, batch=protocol.batch)

@@ -12,6 +12,7 @@ from collm_nas.api import Architecture, Candidate, Completion, Engine, Problem, 
 from collm_nas.coordinator import Coordinator
 from collm_nas.spaces.base import CHOICE_CHARS, LETTERS, CategoricalSpace
 from collm_nas.strategy import Strategy
+from eval.hybrids import HYBRIDS
 
 RECENT = 20
 """Evaluations that a short history keeps."""
@@ -169,7 +170,7 @@ ADAPTERS: dict[str, dict[Role, Role]] = {
     "generator-for-both": {"navigator": "generator", "generator": "generator"},
     "roles-exchanged": {"navigator": "generator", "generator": "navigator"},
 }
-NAMES = (*COORDINATORS, *ADAPTERS)
+NAMES = (*COORDINATORS, *ADAPTERS, *HYBRIDS)
 
 
 def create(name: str, problem: Problem, engine: Engine, **options: Any) -> Any:
@@ -178,6 +179,8 @@ def create(name: str, problem: Problem, engine: Engine, **options: Any) -> Any:
 
     if name in ADAPTERS:
         return coordinator.create(problem, engine=OtherAdapters(engine, ADAPTERS[name]), **options)
+    if name in HYBRIDS:
+        return HYBRIDS[name](problem, coordinator.create(problem, engine=engine, **options))
     if name not in COORDINATORS:
         raise UserError(f"variant {name!r} is unknown; legal: {', '.join(NAMES)}")
     kind = COORDINATORS[name]

@@ -278,8 +278,13 @@ class LandscapeEvaluator:
         self.median = float(np.median(made.value(points_NV)))
         peaks_NV = made.climb(points_NV[:60])
         best_NV = made.climb(made.neighbors(peaks_NV[made.raw(peaks_NV).argmax()][None]))
-        self.optimum = float(max(made.value(peaks_NV).max(), made.value(best_NV).max()))
-        """Best value known: of 60 ascents and one more from every neighbour of their best."""
+        ends_NV = np.concatenate([peaks_NV, best_NV])
+        self._set_optimum(ends_NV[made.value(ends_NV).argmax()])
+
+    def _set_optimum(self, x_V: Ints) -> None:
+        """The best point known: of 60 ascents and one more from every neighbour of their best."""
+        self.best = Architecture(self.space.name, tuple(x_V.tolist()))
+        self.optimum = float(self.landscape.value(x_V[None])[0])
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
         """Fitness with noise that is fixed for each architecture."""

@@ -80,10 +80,10 @@ class SpaceLandscapeEvaluator(LandscapeEvaluator):
         feasible = [arch for arch, cost in zip(drawn, costs, strict=True) if self.caps.allow(cost)]
         self.median = float(np.median(self.landscape.value(np.array([arch.choices for arch in feasible]))))
         starts_NV = np.array([arch.choices for arch in feasible[:_STARTS]])
-        self.optimum = float(self.landscape.value(self._best(starts_NV)[None])[0])
-        """Best value known: of ascents at several prices of cost, and from their best within the cap."""
+        self._set_optimum(self._top(starts_NV))
 
-    def _best(self, starts_NV: Ints) -> Ints:
+    def _top(self, starts_NV: Ints) -> Ints:
+        """The best of ascents at several prices of cost, and from their best within the cap."""
         made = self.landscape
         if not self.caps.limits:
             peaks_NV = made.climb(starts_NV)

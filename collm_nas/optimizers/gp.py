@@ -74,14 +74,15 @@ class GaussianProcess:
         if len(self._memory.values) < 2:
             return self._memory.fill([], n)
         pool, pool_PD = self._pool()
-        taken = self._pick(pool, pool_PD, n) if pool else []
+        taken = self.pick(pool, pool_PD, n) if pool else []
         return self._memory.fill(taken, n)
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """Learn; points over a cap inform the model but are never the incumbent."""
         self._memory.tell(observations)
 
-    def _pick(self, pool: list[Architecture], pool_PD: Floats, n: int) -> list[Architecture]:
+    def pick(self, pool: list[Architecture], pool_PD: Floats, n: int) -> list[Architecture]:
+        """Up to `n` of these (one-hot rows `pool_PD`), each where it is expected to bring most after those before."""
         known = list(self._memory.values)
         rows_ND, targets_N = one_hot(self._memory.space, known), normal_ranks(list(self._memory.values.values()))
         posterior = Posterior(fit(rows_ND, targets_N), rows_ND, targets_N, pool_PD)

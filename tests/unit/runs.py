@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
+from collm_nas import strategy
 from collm_nas.api import (
     END,
     Architecture,
@@ -67,17 +69,21 @@ class ScriptedModel(Engine):
         self.calls = 0
 
     def generate(self, request: Request) -> list[Completion]:
-        from random import Random
-
         self.calls += 1
         rng = Random(f"{request.seed}/{request.prompt}")
-        if request.mask is None:
+        if request.role == "navigator" and request.constraint is not None:
+            texts = [self._strategy(rng) for _ in range(request.n)]
+        elif request.mask is None:
             texts = ["".join(f"{x}{int(rng.random() * 4)}" for x in "abc") for _ in range(request.n)]
         else:
             spelled = [SPACE.format(arch, "compact") for arch in SPACE.all()]
             left = [text for text in spelled if request.mask.count(text + END)]
             texts = rng.sample(left, min(request.n, len(left)))
         return [Completion(text, 3, len(request.prompt), 0.001, rng.random() < 0.9) for text in texts]
+
+    def _strategy(self, rng: Random) -> str:
+        anchors = tuple(SPACE.sample(rng) for _ in range(strategy.ANCHORS))
+        return strategy.Strategy(anchors, (strategy.Direction(0, 1, 0),) * len(SPACE.variables), 4, 0).compact(SPACE)
 
     def describe(self) -> dict[str, Any]:
         return {"engine": "scripted", "sources": {"mined": "aa" * 32}}
