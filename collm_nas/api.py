@@ -258,6 +258,8 @@ class Request:
     """The chat before the prompt, which is then the user's next message."""
     reasoning: int = 0
     """At most so many tokens of free thinking, once for all `n` completions, before constraint and mask apply."""
+    top_p: float = 1.0
+    """At each token draw from the likeliest ones that together hold this share; of which law: `inference.nucleus`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +275,8 @@ class Completion:
     seconds: float
     finished: bool = True
     logp: float | None = None
-    """Log-probability under the model's own law at the request's temperature (at 1 where that is 0), end included."""
+    """Log-probability under the model's own law at the request's temperature (at 1 where that is 0), end included.
+    It is the whole law's, whatever the request's top-p; so are the next two."""
     logp_masked: float | None = None
     """The same where every token is drawn among those that constraint and mask allow."""
     removed: tuple[float, ...] = ()

@@ -178,8 +178,10 @@ def _optimizer(
         from collm_nas import optimizers
 
         return optimizers.create(settings.optimizer, problem), None
-    from collm_nas import coordinator
+    from collm_nas import coordinator, hints
 
+    space: Any = problem.space
+    hint = None if settings.hint is None else hints.read(settings.hint, space)
     engine: JournaledEngine
     if old is None:
         engine = JournaledEngine(_engine(settings, problem), journal)
@@ -187,6 +189,7 @@ def _optimizer(
         _check_model(settings, old["engine"])
         engine = JournaledEngine(lambda: _engine(settings, problem), journal, described=old["engine"])
     given: dict[str, Any] = {} if settings.temperature is None else {"temperature": settings.temperature}
+    given["top_p"] = settings.top_p
     given["reasoning"] = thinking(settings.reasoning, engine.describe())
     decoding = cast(DecodingMode, settings.decoding)
     if settings.preset == "paper":
@@ -198,12 +201,9 @@ def _optimizer(
         old["options"]["encoding"] if old else engine.describe().get("encoding", "compact")
     )
     if encoding == "compact":
-        problem.space.check_compact()  # type: ignore[attr-defined]
+        space.check_compact()
     spelled = cast(Encoding, encoding)
-    if settings.hint is not None:
-        from collm_nas import hints
-
-        given["hint"] = hints.read(settings.hint, problem.space)  # type: ignore[arg-type]
+    given["hint"] = hint
     if settings.interactive:
         given["strategies"] = 1  # a round has one to read
     return coordinator.create(problem, engine=engine, decoding=decoding, encoding=spelled, **given), engine
@@ -224,7 +224,7 @@ def _engine(settings: Settings, problem: Problem) -> Engine:
         return engine
     from collm_nas.interactive import Interactive
 
-    return Interactive(engine, problem.space)  # type: ignore[arg-type]
+    return Interactive(engine, problem.space, input, print)  # type: ignore[arg-type]
 
 
 def _loaded(settings: Settings) -> Engine:

@@ -33,6 +33,7 @@ from collm_nas.api import (
     Role,
     UserError,
 )
+from collm_nas.presets import check_top_p
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import Strategy
 
@@ -53,6 +54,7 @@ class Coordinator:
         strategies: int | None,
         reasoning: int = 0,
         hint: prompts.Hint | None = None,
+        top_p: float = 1.0,
     ) -> None:
         self._problem = problem
         self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
@@ -62,6 +64,7 @@ class Coordinator:
         self._encoding = encoding
         self._strategies = strategies
         self._reasoning = reasoning
+        self._top_p = top_p
         self._hint = hint
         self._digest_version = engine.describe().get("digest_version", prompts.DIGEST_VERSION)
         self._round = 0
@@ -155,6 +158,7 @@ class Coordinator:
             constraint=self._navigator_constraint if role == "navigator" else self._generator_constraint,
             mask=self._allowed.mask if role == "generator" else None,
             reasoning=self._reasoning,
+            top_p=self._top_p,
         )
         self._calls += 1
         return self._engine.generate(request)
@@ -216,18 +220,20 @@ def create(
     reasoning: int = 0,
     hint: prompts.Hint | None = None,
     kind: type[Coordinator] = Coordinator,
+    top_p: float = 1.0,
 ) -> Coordinator:
     """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate.
     `reasoning`: tokens of free thinking before each call's answers. `hint`: a user's advice, for the Navigator.
-    `kind`: a Coordinator of which one part is another.
+    `kind`: a Coordinator of which one part is another. `top_p`: each token among the likeliest that hold this share.
 
-    Raises UserError where the space is too large for the compact encoding, `strategies` is below 1, or the model never
-    learnt to read hints.
+    Raises UserError where the space is too large for the compact encoding, `strategies` is below 1, `top_p` is none, or
+    the model never learnt to read hints.
     """
+    check_top_p(top_p)
     if strategies is not None and (type(strategies) is not int or strategies < 1):
         raise UserError(
             f"strategies {strategies!r} must be a whole number of at least 1, how many a round is made from"
         )
     if hint and engine.describe().get("digest_version", prompts.DIGEST_VERSION) < 2:
         raise UserError("--hint: this model reads digests of version 1, which have no hints; leave it out")
-    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning, hint)
+    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning, hint, top_p)

@@ -27,8 +27,8 @@ class Interactive:
         self,
         engine: Engine,
         space: CategoricalSpace,
-        ask: Callable[[str], str] = input,
-        say: Callable[[str], None] = print,
+        ask: Callable[[str], str],
+        say: Callable[[str], None],
     ) -> None:
         self._engine, self._space, self._ask, self._say = engine, space, ask, say
         self._asking = True

@@ -327,10 +327,14 @@ BESIDE = ("thinking", "thinking_tokens", "forgotten")
 
 
 def _beyond(request: Request) -> dict[str, Any]:
-    """What some requests have: thinking, and a chat before the prompt (its turns stand in earlier events)."""
+    """What some requests have: top-p, thinking, a chat before the prompt (its turns stand in earlier events)."""
     told = "".join(f"{who}\0{text}\0" for who, text in request.history)
     chat = {"turns": len(request.history), "chat_sha256": hashlib.sha256(told.encode()).hexdigest()}
-    return {**(chat if request.history else {}), **({"reasoning": request.reasoning} if request.reasoning else {})}
+    return {
+        **({} if request.top_p == 1 else {"top_p": request.top_p}),
+        **(chat if request.history else {}),
+        **({"reasoning": request.reasoning} if request.reasoning else {}),
+    }
 
 
 def _completion_event(role: str, completions: list[Completion]) -> Event:

@@ -35,6 +35,7 @@ from collm_nas.api import (
     Turn,
     UserError,
 )
+from collm_nas.presets import check_top_p
 from collm_nas.spaces.base import CategoricalSpace
 
 FEWEST, MOST = 10, 20
@@ -67,12 +68,14 @@ class Paper:
         reasoning: int,
         texts: Mapping[str, string.Template],
         target: float | None,
+        top_p: float = 1.0,
     ) -> None:
         self._problem = problem
         self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
         self._engine = engine
         self._decoding = decoding
         self._temperature = temperature
+        self._top_p = top_p
         self._reasoning = reasoning
         self._texts = texts
         self._allowed = Allowed(problem, decoding, "native")
@@ -129,6 +132,7 @@ class Paper:
             mask=self._allowed.mask if generator else None,
             history=history,
             reasoning=self._reasoning,
+            top_p=self._top_p,
         )
         self._calls += 1
         return self._engine.generate(request)
@@ -254,9 +258,11 @@ def create(
     reasoning: int = 0,
     prompts: Path | None = None,
     target: float | None = None,
+    top_p: float = 1.0,
 ) -> Paper:
     """The paper's search; `prompts`: a folder with other texts for some of its prompts, `target`: told to the models.
 
-    Raises UserError where a text can't be used.
+    Raises UserError where a text can't be used, or `top_p` is none.
     """
-    return Paper(problem, engine, decoding, temperature, reasoning, texts(prompts), target)
+    check_top_p(top_p)
+    return Paper(problem, engine, decoding, temperature, reasoning, texts(prompts), target, top_p)

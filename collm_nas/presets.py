@@ -1,4 +1,5 @@
-"""Presets: options of a search that belong together, by name; and what `reasoning` means to a model."""
+"""Presets: options of a search that belong together, by name; what `reasoning` means to a model, and which
+`top_p` there is."""
 
 from __future__ import annotations
 
@@ -38,3 +39,9 @@ def thinking(reasoning: int | str, engine: Mapping[str, Any]) -> int:
             "--reasoning off, or a model that reasons"
         )
     return int(tokens)
+
+
+def check_top_p(top_p: Any) -> None:
+    """UserError where it is no share of the probability that a token may be drawn from."""
+    if not isinstance(top_p, int | float) or isinstance(top_p, bool) or not 0 < top_p <= 1:
+        raise UserError(f"--top-p must be a number above 0, and at most 1 (nothing is cut), but is {top_p!r}")

@@ -147,7 +147,7 @@ def _warnings(events: Sequence[Event], reason: str | None) -> list[str]:
 def _protocol(first: Event, last: Event) -> dict[str, Any]:
     """What the figures stand for: space, table or supernet with its hash, fitness, report, budget, seeds."""
     space, options = first["space"], first.get("options", {})
-    shown = ("init", "batch", "caps", "over_cap", "optimizer", "decoding", "encoding", "temperature", "target")
+    shown = ("init", "batch", "caps", "over_cap", "optimizer", "decoding", "encoding", "temperature", "top_p", "target")
     return {
         "space": space["name"] if isinstance(space, Mapping) else space,
         **({"space_sha256": first["space_sha256"]} if "space_sha256" in first else {}),

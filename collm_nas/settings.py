@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from collm_nas.api import DECODING_MODES, Architecture, Caps, Problem, SearchSpace, UserError
-from collm_nas.presets import PRESETS
+from collm_nas.presets import PRESETS, check_top_p
 
 COSTS = ("flops", "params", "latency")
 SAMPLINGS = ("masked", "rejection", "reweighted", "asap")
@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     sampling: str
     encoding: str | None
     temperature: float | None
+    top_p: float
     hint: str | None
     interactive: bool
     max_flops: float | None
@@ -72,6 +73,7 @@ class Settings:
     sampling: str = "rejection"  # one of SAMPLINGS
     encoding: str | None = None  # one of ENCODINGS; None: the one the model was trained on
     temperature: float | None = None  # None: the one the Coordinator was tuned for
+    top_p: float = 1.0  # each token among the likeliest that together hold this share; 1: among all
     hint: str | None = None  # advice in words, as `prefer kernel 7 late`
     interactive: bool = False  # show each strategy and let the user change it
     max_flops: float | None = None  # multiply-adds
@@ -107,6 +109,7 @@ class Settings:
             _whole("reasoning", self.reasoning, 1, "off, auto or ")
         _number("target", self.target, positive=False)
         _number("temperature", self.temperature, zero=True)
+        self._check_top_p()
         _number("max-hours", self.max_hours)
         for cost in COSTS:
             _number(f"max-{cost}", getattr(self, f"max_{cost}"))
@@ -124,6 +127,16 @@ class Settings:
         for name in ("hint", "interactive"):
             if getattr(self, name) and (self.optimizer != "collm" or self.preset is not None):
                 raise UserError(f"--{name} is for tuned models, not for {other}; leave it out")
+
+    def _check_top_p(self) -> None:
+        check_top_p(self.top_p)
+        strategies = self.optimizer == "collm" and self.preset is None and self.decoding not in ("free", "json")
+        if self.top_p < 1 and self.sampling == "reweighted" and strategies and not hasattr(self.model, "generate"):
+            raise UserError(
+                f"--sampling reweighted with --top-p {self.top_p:g} needs to read all that may be answered, and the "
+                "Navigator may write too many strategies, whatever the space; use --sampling asap (near that law), "
+                "rejection or masked, or --top-p 1"
+            )
 
     def _check_preset(self) -> None:
         if self.preset is not None:
@@ -178,6 +191,7 @@ class Settings:
                 "grammar_backend": self.grammar_backend,
                 "encoding": self.encoding,
                 "temperature": self.temperature,
+                **({} if self.top_p == 1 else {"top_p": self.top_p}),
                 **({} if self.hint is None else {"hint": self.hint}),
                 **({"interactive": True} if self.interactive else {}),
                 "reasoning": self.reasoning,

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("the row collm")
     model.add_argument("--model", metavar="DIR", help="model folder (default: the embedded one)")
     model.add_argument("--temperature", type=float, metavar="T")
+    model.add_argument("--top-p", type=float, metavar="P", help="share of the law that is drawn from (default 1)")
     model.add_argument("--sampling", choices=tuple(DRAFTS), default="rejection")
     model.add_argument("--decoding", choices=DECODING_MODES, default="new")
     model.add_argument("--encoding", choices=("compact", "native"))

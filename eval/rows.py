@@ -11,8 +11,8 @@ from inference.folder import EMBEDDED, located
 
 MODEL_ROW = "collm"
 MODEL_OPTIONS = (
-    "model", "temperature", "decoding", "encoding", "sampling", "strategies", "engine", "grammar_backend", "variant",
-    "preset", "prompts", "reasoning", "tuned", "hint",
+    "model", "temperature", "top_p", "decoding", "encoding", "sampling", "strategies", "engine", "grammar_backend",
+    "variant", "preset", "prompts", "reasoning", "tuned", "hint",
 )  # fmt: skip
 """Options of the row `collm`, as of `collm-nas search`; `variant`: a name of `eval.variants`; `tuned=0` leaves the
 model's adapters aside; `hint`: a text, or `right`, `useless`, `misleading` on landscapes, whose best point is known."""

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
-from finetune import tokenizer
+from finetune import quantized, tokenizer
+from finetune.job import Job
 from finetune.pretrain import pretrain
 from finetune.recipes import Recipe
 
@@ -31,22 +31,31 @@ class Base:
     named: str | None = None
     sources: dict[str, str] = field(default_factory=dict)
 
-    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[int]]:
-        """Model, tokenizer, and the ids of tokens that are new to the model."""
+    def load(
+        self, quantize: str | None = None, **how: Any
+    ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[int]]:
+        """Model, tokenizer, and the ids of tokens that are new to the model. `quantize`: of `quantized.KINDS`."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         tok = AutoTokenizer.from_pretrained(self.tokenizer, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(self.path, local_files_only=True)
+        how |= {} if quantize is None else quantized.arguments(quantize)
+        model = AutoModelForCausalLM.from_pretrained(self.path, local_files_only=True, **how)
+        if quantize is not None:
+            quantized.keep_gradients(model)
         return model, tok, _grow(model, tok, self.path) if len(tok) > model.config.vocab_size else []
 
 
-def from_scratch(recipe: Recipe, datasets: Sequence[Path], out: Path, say: Callable[[str], None]) -> Base:
-    """The recipe's own base, trained into `out`; UserError where the recipe has none."""
+def check_trains(recipe: Recipe) -> None:
+    """UserError where the recipe trains no base."""
     if not recipe.base:
         raise UserError(f"the recipe {recipe.name!r} tunes adapters alone; say of which model: --model DIR")
-    out.mkdir(parents=True, exist_ok=True)
-    say("base: " + ", then ".join(f"{t.stop or t.steps} steps of {t.batch} examples" for t in recipe.base))
-    base, shape = pretrain(recipe, datasets, out), recipe.shape
+
+
+def from_scratch(job: Job) -> Base:
+    """The recipe's own base, trained into the job's folder."""
+    recipe, shape = job.recipe, job.recipe.shape
+    job.say("base: " + ", then ".join(f"{t.stop or t.steps} steps of {t.batch} examples" for t in recipe.base))
+    base = pretrain(job)
     about = (
         f"A Qwen3-architecture base ({shape.layers} layers, width {shape.width}, {shape.heads} heads of "
         f"{shape.head_size}) with its own tokenizer, trained from scratch"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune.recipes import Recipe
+from finetune import begun
+from finetune.recipes import RECIPES, Recipe
+from finetune.validation import SHOWN
 
 
 def card(recipe: Recipe, manifest: dict[str, Any], about: str) -> str:
@@ -14,6 +16,9 @@ def card(recipe: Recipe, manifest: dict[str, Any], about: str) -> str:
     commands = "`, `".join(one["command"] for one in manifest["datasets"])
     given = " ".join("--dataset DIR" for _ in manifest["datasets"])
     named = "" if recipe.base else " --model MODEL"
+    named += f" --quantize {recipe.quantize}" if recipe.quantize else ""
+    changes = _changes(recipe)
+    named += " --config FILE" if changes else ""
     losses = ", ".join(f"{name} {value}" for name, value in loss.items())
     return f"""# Model card: {recipe.name}
 
@@ -24,13 +29,37 @@ optimises *in context*, from what it is shown of a search.
 {trained}
 - Tables, supernets and logs read, by the base as well: {_read(manifest["sources"])}
 - Made by: `{commands}`,
-  then `collm-nas finetune{named} --recipe {recipe.name} {given} --out DIR`.
-- Loss at the end, nats a target token: {losses}.
+  then `collm-nas finetune{named} --recipe {recipe.name} {given} --out DIR`.{changes}
+- Loss at the end, nats a target token: {losses}.{_validation(manifest)}
 - Digest version {manifest["digest_version"]}, encoding {manifest["encoding"]}.
   Hashes of weights, tokenizer and data: manifest.json.
 - Limits: spaces of at most 52 variables with 36 choices.
 - Licence: Apache-2.0; that of a base by others is theirs.
 """
+
+
+def _changes(recipe: Recipe) -> str:
+    """What a --config file changed."""
+    usual = RECIPES.get(recipe.name, recipe)
+    found = begun.differences(begun.plain(usual), begun.plain(recipe))
+    said = ", ".join(f"{key} {value}" for key, _, value in found if key != "quantize")
+    return f"\n  FILE changes the recipe: {said}." if said else ""
+
+
+def _validation(manifest: dict[str, Any]) -> str:
+    """What was measured last on what no stage was trained on."""
+    rows = [
+        f"{stage}: " + ", ".join(f"{words} {found[name]}" for name, words in SHOWN.items() if name in found)
+        for stage, found in manifest["validation"].items()
+    ]
+    if not rows:
+        return ""
+    return (
+        f"\n- Validation at the end, on {manifest['held_out']} landscapes, searches or runs that were held out, and by "
+        "proposals on\n  landscapes of reserved seeds (regret: 0 at the optimum, 1 for a random point). "
+        + "; ".join(rows)
+        + "."
+    )
 
 
 def _trained_on(mined: dict[str, Any]) -> str:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finetune.recipes import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,23 +33,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="embedded (from scratch: an hour of one core), adapters (default with --model: minutes), smollm2 (hours), "
         "tiny",
     )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML that changes the recipe, e.g. navigator: {steps: 50}"
+    )
+    parser.add_argument(
+        "--quantize", metavar="nf4", help="keep the base in 4 bits under the adapters (QLoRA; extra qlora)"
+    )
+    parser.add_argument("--merge", action="store_true", help="also write each adapter with its base as one model")
+    parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too, in DIR/work/tensorboard")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the model folder; resumes there")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, then leave a model folder that `collm-nas search --model DIR` takes."""
-    from collm_nas.api import UserError
-    from finetune import data
-    from finetune.recipes import RECIPES
+    from finetune import data, processes
 
-    recipe = args.recipe or ("smollm2" if args.model == "smollm2" else "adapters" if args.model else "embedded")
-    if recipe not in RECIPES:
-        raise UserError(f"unknown recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    recipe = _recipe(args)
     for dataset in args.dataset:
         data.read_manifest(dataset)
+    if args.tensorboard:
+        from finetune import watch
+
+        watch.check_tensorboard()
+    from transformers.utils import logging
+
     from finetune.model_folder import build
 
+    logging.disable_progress_bar()  # of loading and saving; the training has lines of its own
     model = None if args.model is None else args.locate(args.model)
-    build(RECIPES[recipe], args.dataset, args.out, print, model, args.model or "")
-    print(f"model folder {args.out}; search with it: collm-nas search --model {args.out}")
+    say = partial(print, flush=True)
+    how = {"tensorboard": args.tensorboard, "merged": args.merge}
+    build(recipe, args.dataset, args.out, say, model, args.model or "", **how)
+    if processes.first():
+        say(f"model folder {args.out}; search with it: collm-nas search --model {args.out}")
     return 0
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe by name, with the changes of the file, then of the option."""
+    from collm_nas.api import UserError
+    from finetune import config, quantized
+    from finetune.recipes import RECIPES
+
+    name = args.recipe or ("smollm2" if args.model == "smollm2" else "adapters" if args.model else "embedded")
+    if name not in RECIPES:
+        raise UserError(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[name] if args.config is None else config.read(args.config, RECIPES[name])
+    if args.quantize is not None:
+        recipe = replace(recipe, quantize=args.quantize)
+    quantized.check(recipe.quantize)
+    return recipe

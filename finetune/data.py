@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 IGNORED = -100
+HELD_OUT = 0.02
+"""Share of a dataset's units that is held out, at most (but one unit)."""
+
+Unit = tuple[str, str, int]
+"""What is held out as a whole, by its provenance: a landscape, a search of a table, a past run."""
+_PROVENANCE = ["miner", "source", "seed"]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -31,6 +39,31 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def held_out(folders: Sequence[Path], most: int) -> frozenset[Unit]:
+    """The last units of each dataset: at most 2 % of them (but one), and with about `most` examples. No phase trains on
+    any of them, whichever dataset it learns from. None where `most` is 0, none of a dataset of a single unit."""
+    return frozenset(unit for folder in folders for unit in _last_units(folder, most))
+
+
+def _last_units(folder: Path, most: int) -> list[Unit]:
+    import pyarrow.parquet as pq
+
+    columns = [pq.read_table(shard, columns=_PROVENANCE).to_pydict() for shard in shards(folder)]
+    counts = Counter(unit for part in columns for unit in _units(part))
+    allowed = 0 if most == 0 or len(counts) < 2 else max(1, int(HELD_OUT * len(counts)))
+    last: list[Unit] = []
+    for unit in reversed(counts):
+        if len(last) == allowed or (last and sum(counts[one] for one in [*last, unit]) > most):
+            break
+        last.append(unit)
+    return last
+
+
+def shards(folder: Path) -> list[Path]:
+    """The dataset's files, in order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
 def load(
     folder: Path,
     tokenizer: PreTrainedTokenizerFast,
@@ -40,20 +73,23 @@ def load(
     generator_share: float = 1.0,
     optimum_only: bool = False,
     longest: int | None = None,
+    held: frozenset[Unit] = frozenset(),
 ) -> Dataset:
     """The examples of a role (None: both, with this share of the Generator's) with columns input_ids, labels, length;
     tokenized once into `cache`. `optimum_only` ends each answer after its first anchor; `longest`: tokens that an
-    example may have."""
+    example may have; `held`: units that are left out."""
     from datasets import Dataset, disable_progress_bars, load_from_disk
 
     name = f"tokens-{role or 'both'}-{generator_share}" + ("-optimum" if optimum_only else "")
-    name += "" if longest is None else f"-{longest}"
+    name += ("" if longest is None else f"-{longest}") + ("-training" if held else "")
     target = cache / name
     if target.exists():
         return load_from_disk(str(target))
     disable_progress_bars()
-    shards = sorted(str(p) for p in folder.glob("part-*.parquet"))
-    rows = Dataset.from_parquet(shards, columns=["role", "messages"], cache_dir=str(cache / "parquet"))
+    columns = ["role", "messages", *_PROVENANCE]
+    rows = Dataset.from_parquet([str(p) for p in shards(folder)], columns=columns, cache_dir=str(cache / "parquet"))
+    if held:
+        rows = rows.filter(lambda batch: [unit not in held for unit in _units(batch)], batched=True)
     if role is not None:
         rows = rows.filter(lambda batch: [r == role for r in batch["role"]], batched=True)
     if generator_share < 1:
@@ -75,6 +111,33 @@ def load(
     tokens.save_to_disk(str(part))
     part.rename(target)
     return load_from_disk(str(target))
+
+
+def validation(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    role: str | None,
+    held: frozenset[Unit],
+    *,
+    optimum_only: bool = False,
+    longest: int | None = None,
+) -> list[dict[str, list[int]]]:
+    """The examples of the held-out units, tokenized as `load` does; none where the dataset has none of them."""
+    import pyarrow.parquet as pq
+
+    asked = [("seed", "in", {seed for _, _, seed in held})]
+    told = [pq.read_table(s, columns=["role", "messages", *_PROVENANCE], filters=asked) for s in shards(folder) if held]
+    rows = [row for table in told for row in table.to_pylist()]
+    rows = [r for r in rows if tuple(r[c] for c in _PROVENANCE) in held and role in (None, r["role"])]
+    if not rows:
+        return []
+    tokens = _tokenize({"messages": [row["messages"] for row in rows]}, tokenizer, optimum_only)
+    pairs = zip(tokens["input_ids"], tokens["labels"], strict=True)
+    return [{"input_ids": i, "labels": answers} for i, answers in pairs if longest is None or len(i) <= longest]
+
+
+def _units(batch: dict[str, list[Any]]) -> list[Unit]:
+    return list(zip(*(batch[column] for column in _PROVENANCE), strict=True))
 
 
 def _keep(roles: list[str], positions: list[int], share: float) -> list[bool]:

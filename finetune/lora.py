@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from collm_nas.api import Role
-from finetune import data, trainer
+from finetune import trainer
 from finetune.bases import Base
-from finetune.recipes import Recipe
+from finetune.job import Job
 
 
-def adapt(recipe: Recipe, role: Role, dataset: Path, base: Base, out: Path, cache: Path) -> Path:
-    """Train the role's LoRA adapter into `out/ROLE`; returns that folder. Resumes from checkpoints in `out/work`.
-
-    `cache` keeps the tokenized examples.
-    """
-    target = out / role
+def adapt(job: Job, role: Role, base: Base) -> Path:
+    """Train the role's LoRA adapter into `out/ROLE`, on the last dataset; returns that folder. Resumes from checkpoints
+    in `out/work`."""
+    target = job.out / role
     if (target / "adapter_model.safetensors").exists():
         return target
-    model, tok, new = base.load()
+    recipe = job.recipe
+    model, tok, new = base.load(recipe.quantize)
     training = recipe.navigator if role == "navigator" else recipe.generator
-    examples = data.load(dataset, tok, role, cache, longest=recipe.longest)
-    done = trainer.run(model, tok, examples, training, out / "work" / role, recipe.lora, new)
+    examples, held_out = job.examples(len(job.datasets) - 1, tok, role, longest=recipe.longest)
+    shown = job.watch(role, training, tok, held_out, role == "navigator")
+    done = trainer.run(model, tok, examples, training, job.work / role, recipe.lora, new, shown)
     trainer.keep(done, tok, target, base.named)
     return target

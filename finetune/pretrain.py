@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collm_nas.prompts import DOUBTS, LEVELS
 from collm_nas.spaces.base import CHOICE_CHARS, LETTERS
-from finetune import data, tokenizer, trainer
-from finetune.recipes import Recipe, Shape
+from finetune import processes, tokenizer, trainer
+from finetune.job import Job
+from finetune.recipes import Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
@@ -63,14 +63,14 @@ def _compose_embeddings(model: Qwen3ForCausalLM, tok: PreTrainedTokenizerFast) -
                 weight_VD[tok.convert_tokens_to_ids(f"<e{level}{doubt}>")] = mixed / 3**0.5
 
 
-def pretrain(recipe: Recipe, datasets: Sequence[Path], out: Path) -> Path:
+def pretrain(job: Job) -> Path:
     """Train the base into `out/base`, phase by phase; returns that folder. Resumes from checkpoints in `out/work`.
 
     The first phase learns from the first dataset and so on; the last dataset serves the phases that are left.
     """
     from transformers import Qwen3ForCausalLM
 
-    base, work = out / "base", out / "work"
+    recipe, work, base = job.recipe, job.work, job.out / "base"
     if (base / "model.safetensors").exists():
         return base
     tok = tokenizer.build()
@@ -79,18 +79,19 @@ def pretrain(recipe: Recipe, datasets: Sequence[Path], out: Path) -> Path:
     for i, training in enumerate(recipe.base):
         last = work / f"base-{i}" / "final"
         if not last.exists():
-            source = min(i, len(datasets) - 1)
-            examples = data.load(
-                datasets[source],
+            examples, held_out = job.examples(
+                min(i, len(job.datasets) - 1),
                 tok,
                 "navigator" if training.optimum_only else None,
-                work / f"cache-{source}",
                 generator_share=training.generator_share,
                 optimum_only=training.optimum_only,
             )
-            trainer.keep(trainer.run(model, tok, examples, training, last.parent), tok, last)
+            shown = job.watch(last.parent.name, training, tok, held_out, True)
+            trainer.keep(trainer.run(model, tok, examples, training, last.parent, shown=shown), tok, last)
         model = Qwen3ForCausalLM.from_pretrained(last, local_files_only=True)
-    part = base.with_suffix(".part")
-    shutil.copytree(last, part, dirs_exist_ok=True)
-    part.rename(base)
+    with processes.in_turn():
+        if not base.exists():
+            part = base.with_suffix(".part")
+            shutil.copytree(last, part, dirs_exist_ok=True)
+            part.rename(base)
     return base

@@ -36,6 +36,7 @@ class Training:
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
     save_every: int = 100  # steps
+    validate_every: int = 0  # steps between two validations, of which the last is at the end; 0: none
     seed: int = 0
 
 
@@ -58,34 +59,59 @@ class Recipe:
     generator: Training
     shape: Shape = field(default_factory=Shape)
     longest: int | None = None  # tokens of an example; longer ones are left out
+    held_out: int = 400  # examples for validation, about: of the last sources, at most 2 % of these; never trained on
+    quantize: str | None = None  # weights of the base under the adapters: nf4 (4 bits), or None as they are
     lora: Lora = field(default_factory=Lora)
 
 
 EMBEDDED = Recipe(
     name="embedded",
     base=(
-        Training(steps=4200, batch=64, warmup=60, optimum_only=True, learning_rate=1.5e-3, muon_rate=0.03, final=0.1),
-        Training(steps=1800, batch=64, warmup=30, generator_share=0.25, learning_rate=5e-4, muon_rate=0.01, seed=1),
+        Training(
+            steps=4200,
+            batch=64,
+            warmup=60,
+            optimum_only=True,
+            learning_rate=1.5e-3,
+            muon_rate=0.03,
+            final=0.1,
+            validate_every=300,
+        ),
+        Training(
+            steps=1800,
+            batch=64,
+            warmup=30,
+            generator_share=0.25,
+            learning_rate=5e-4,
+            muon_rate=0.01,
+            validate_every=300,
+            seed=1,
+        ),
     ),
-    navigator=Training(steps=100, learning_rate=3e-4, warmup=10),
-    generator=Training(steps=100, learning_rate=3e-4, warmup=10),
+    navigator=Training(steps=100, learning_rate=3e-4, warmup=10, validate_every=100),
+    generator=Training(steps=100, learning_rate=3e-4, warmup=10, validate_every=100),
 )
 """The shipped model."""
 
 ADAPTERS = Recipe(
     name="adapters",
     base=(),
-    navigator=Training(steps=300, batch=64, learning_rate=3e-4, warmup=20),
-    generator=Training(steps=100, batch=64, learning_rate=3e-4, warmup=10),
+    navigator=Training(steps=300, batch=64, learning_rate=3e-4, warmup=20, validate_every=150),
+    generator=Training(steps=100, batch=64, learning_rate=3e-4, warmup=10, validate_every=100),
 )
 """New adapters on the base of a given model, for data of one's own."""
 
 SMOLLM2 = Recipe(
     name="smollm2",
     base=(),
-    navigator=Training(steps=2000, batch=16, micro_batch=8, learning_rate=5e-4, warmup=50, save_every=25),
-    generator=Training(steps=500, batch=16, micro_batch=8, learning_rate=5e-4, warmup=20, save_every=25),
+    navigator=Training(
+        steps=2000, batch=16, micro_batch=8, learning_rate=5e-4, warmup=50, save_every=25, validate_every=250
+    ),
+    generator=Training(
+        steps=500, batch=16, micro_batch=8, learning_rate=5e-4, warmup=20, save_every=25, validate_every=250
+    ),
     longest=200,
+    held_out=200,
 )
 """Adapters on a language model from elsewhere, with our marks and pairs as new tokens (hours on a CPU)."""
 
@@ -95,8 +121,8 @@ TINY = Recipe(
         Training(steps=6, batch=8, warmup=2, save_every=3, optimum_only=True, muon_rate=0.03),
         Training(steps=4, batch=8, warmup=2, save_every=2),
     ),
-    navigator=Training(steps=4, batch=8, warmup=2, save_every=2),
-    generator=Training(steps=4, batch=8, warmup=2, save_every=2),
+    navigator=Training(steps=4, batch=8, warmup=2, save_every=2, validate_every=4),
+    generator=Training(steps=4, batch=8, warmup=2, save_every=2, validate_every=4),
     shape=Shape(width=64, layers=2, heads=2, feed_forward=128),
     lora=Lora(rank=4, alpha=8),
 )

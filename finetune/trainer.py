@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.data import IGNORED
+from collm_nas.api import UserError
+from finetune import processes, quantized, watch
+from finetune.loss import target_logits
 from finetune.recipes import Lora, Training
+from finetune.validation import SHOWN
+from finetune.watch import Pace, Watch
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,14 +54,13 @@ def mixed_order(lengths: Sequence[int], micro_batch: int, seed: int) -> list[int
 
 
 def _target_only(training: Training) -> type[SFTTrainer]:
-    """SFTTrainer whose head is applied at target positions alone, with the recipe's order and optimiser.
-
-    trl 1.16 does so on a GPU; on a CPU its fused head scores every position, which takes twice the time here.
-    """
+    """SFTTrainer with our loss, which logs its pace, with the recipe's order and optimiser."""
     from torch.nn.functional import cross_entropy
     from trl import SFTTrainer
 
     class TargetOnlySFTTrainer(SFTTrainer):
+        pace = Pace()
+
         def _get_train_sampler(self, *_: Any) -> list[int]:
             args = self.args
             return mixed_order(self.train_dataset["length"], args.per_device_train_batch_size, args.seed)
@@ -76,17 +79,20 @@ def _target_only(training: Training) -> type[SFTTrainer]:
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            inner = self.accelerator.unwrap_model(model)
-            inner = inner.get_base_model() if hasattr(inner, "peft_config") else inner
-            labels_BT = inputs["labels"][:, 1:]
-            kept_BT = labels_BT != IGNORED
+            self.pace.tokens += int(inputs["attention_mask"].sum()) * processes.count()
+            if processes.count() > 1:  # trl's loss, since gradients are shared in the model's own forward alone
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             with self.accelerator.autocast():
-                # No padding mask: batches are padded on the right, where causal attention never looks.
-                hidden_BTD = inner.model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
-                logits_NV = inner.lm_head(hidden_BTD[:, :-1][kept_BT])
-            count = kept_BT.sum() if num_items_in_batch is None else num_items_in_batch
-            loss = cross_entropy(logits_NV.float(), labels_BT[kept_BT], reduction="sum") / count
+                inner = self.accelerator.unwrap_model(model)
+                logits_NV, targets_N = target_logits(inner, inputs["input_ids"], inputs["labels"])
+            count = len(targets_N) if num_items_in_batch is None else num_items_in_batch
+            loss = cross_entropy(logits_NV.float(), targets_N, reduction="sum") / count
             return (loss, {"logits": logits_NV}) if return_outputs else loss
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            if "loss" in logs:
+                logs["tokens_per_second"] = round(self.pace.take())
+            super().log(logs, start_time)
 
     return TargetOnlySFTTrainer
 
@@ -99,19 +105,59 @@ def run(
     work: Path,
     lora: Lora | None = None,
     new_tokens: Sequence[int] = (),
+    shown: Watch | None = None,
 ) -> SFTTrainer:
     """Train (from the last checkpoint under `work`, if any) and return the trainer; logs are in its state.
 
-    `new_tokens`: ids whose embeddings are trained beside the adapter.
+    `new_tokens`: ids whose embeddings are trained beside the adapter; `shown`: what is shown meanwhile.
     """
+    from transformers import PrinterCallback
+
+    trainer = _target_only(training)(
+        model=model,
+        args=_arguments(training, work, quantized.is_quantized(model)),
+        train_dataset=examples,
+        processing_class=tokenizer,
+        peft_config=_peft(lora, new_tokens) if lora else None,
+        callbacks=[_stop_at(training.stop)] if training.stop else None,
+    )
+    trainer.remove_callback(PrinterCallback)
+    _in_float32(trainer.model)
+    last = min(training.steps, training.stop or training.steps)
+    for callback in _callbacks(shown, training, last, trainer) if shown else ():
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(work, last))
+    return trainer
+
+
+def _callbacks(shown: Watch, training: Training, last: int, trainer: SFTTrainer) -> list[Any]:
+    made = [watch.lines(shown, last)]
+    if shown.tensorboard is not None:
+        made.append(watch.tensorboard(shown.tensorboard))
+    if shown.validation is not None and training.validate_every:
+        made.append(watch.validate(shown.validation, training.validate_every, last, trainer.log))
+    return made
+
+
+def _in_float32(model: Any) -> None:
+    """trl turns adapters on a quantised base to bfloat16, in which small updates are lost."""
+    if quantized.is_quantized(model):
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
+
+
+def _arguments(training: Training, work: Path, is_quantized: bool) -> Any:
     import torch
     from trl import SFTConfig
 
-    args = SFTConfig(
+    gpu = torch.cuda.is_available()
+    micro, accumulated = _micro_batches(training)
+    return SFTConfig(
         output_dir=str(work),
         max_steps=training.steps,
-        per_device_train_batch_size=min(training.micro_batch, training.batch),
-        gradient_accumulation_steps=max(1, training.batch // training.micro_batch),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulated,
         learning_rate=training.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": training.final},
@@ -126,24 +172,25 @@ def run(
         save_strategy="steps",
         save_steps=training.save_every,
         save_total_limit=2,
-        bf16=bf16_pays(),
+        bf16=bf16_pays() and (gpu or not is_quantized),
         **{_checkpointing(SFTConfig): False},
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not gpu,
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
         report_to="none",
         disable_tqdm=True,
         seed=training.seed,
     )
-    trainer = _target_only(training)(
-        model=model,
-        args=args,
-        train_dataset=examples,
-        processing_class=tokenizer,
-        peft_config=_peft(lora, new_tokens) if lora else None,
-        callbacks=[_stop_at(training.stop)] if training.stop else None,
-    )
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work, training.stop or training.steps))
-    return trainer
+
+
+def _micro_batches(training: Training) -> tuple[int, int]:
+    """Examples of one, and how many a process takes a step; UserError where they can't be shared out evenly."""
+    shared = processes.count()
+    micro = max(1, min(training.micro_batch, training.batch // shared))
+    accumulated = max(1, training.batch // (micro * shared))
+    if shared > 1 and micro * accumulated * shared != training.batch:
+        raise UserError(f"a step of {training.batch} examples can't be shared out among {shared} processes")
+    return micro, accumulated
 
 
 def _checkpointing(config: Any) -> str:
@@ -186,6 +233,12 @@ def _peft(lora: Lora, new_tokens: Sequence[int]) -> Any:
 def keep(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path, base: str | None = None) -> None:
     """Write the trained weights (and for a base its tokenizer) and the loss curve, whole or not at all. `base`: how an
     adapter names a base that does not lie beside it."""
+    if processes.first():
+        _write(trainer, tokenizer, target, base)
+    processes.wait()
+
+
+def _write(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path, base: str | None) -> None:
     import json
 
     part = target.with_suffix(".part")
@@ -194,8 +247,8 @@ def keep(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path, 
         _name_base(part, base or "../base")
     else:
         tokenizer.save_pretrained(part)
-    curve = [{k: row[k] for k in ("step", "loss") if k in row} for row in trainer.state.log_history if "loss" in row]
-    (part / "loss.json").write_text(json.dumps(curve))
+    rows = [{k: row[k] for k in ("step", "loss", *SHOWN) if k in row} for row in trainer.state.log_history]
+    (part / "loss.json").write_text(json.dumps([row for row in rows if len(row) > 1]))
     part.rename(target)
 
 

@@ -10,7 +10,8 @@ coin, as in adaptive rejection, makes it exact from the first.
 
 The law is on token sequences that grammar and mask allow and that end within the token limit. Where answers are
 distinct (there is a mask), answer i follows the model's law conditioned on what is allowed and is none of the answers
-before it. There is no top-p here: requests have none, and cutting each token's tail would make another model.
+before it. With a top-p below 1 `reweighted` draws from nuclei of this law, which it reads whole for that, and `asap`
+from nuclei of the bounds (see `inference.nucleus`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 
 from collm_nas.api import END, Request, TextMask, UserError
 from inference.measure import Step, allows
+from inference.nucleus import pick
 from inference.processors import DeadEnd, Norms, Sampler
 from inference.trie import Edge, Node, chance, grown, learn
 
@@ -33,6 +34,8 @@ Reweighing = Literal["reweighted", "asap"]
 _BATCH = (4, 32)  # fewest and most drafts at once
 _AHEAD = 2  # drafts a missing completion
 _EXPLORED = 128  # rows at once where all is read
+READ = 4096
+"""Most answers of a request that are read to draw one."""
 
 
 class Drafts(Sampler):
@@ -46,9 +49,10 @@ class Drafts(Sampler):
         random: torch.Generator,
         mask: TextMask | None,
         explore: bool = False,
+        top_p: float = 1.0,
     ) -> None:
         """`root` holds the tree's first node once it is read; `explore` draws what was never read, evenly."""
-        super().__init__(vocabulary, 0, norms.temperature, None, norms)
+        super().__init__(vocabulary, 0, norms.temperature, None, norms, 1.0 if explore else top_p)
         self._allowed_by = mask
         self._root = root
         self._random = random
@@ -64,12 +68,11 @@ class Drafts(Sampler):
         if not self.paths:
             self.paths = [[] for _ in self._rows]
         node = self._node(i, scores_V, ids)
-        reached = (node.open_K if self._explore else node.weights_K).cumsum()
-        if reached[-1] <= 0:  # the model gives what is allowed here a chance below 1e-308
+        position = pick(node.open_K if self._explore else node.weights_K, self._top_p, chance)
+        if position < 0:  # the model gives what is allowed here a chance below 1e-308
             self.paths[i].append(Edge(node, -1))
             self._drawn[i] = self._eos
             return
-        position = min(int(np.searchsorted(reached, chance * reached[-1], "right")), len(node.ids) - 1)
         self.paths[i].append(Edge(node, position))
         self.steps[i].append(Step(node.ids, node.logps_K, node.ids[position]))
         self._append(i, node.ids[position])
@@ -107,7 +110,7 @@ class Tree:
                 "reweigh; use sampling 'masked' for the likeliest allowed one"
             )
         self.norms = Norms(vocabulary, request.temperature)
-        self.exact = True
+        self._any = False  # over the limit `asap` takes any draft
         self._vocabulary = vocabulary
         self._request = request
         self._wanted = n
@@ -125,14 +128,18 @@ class Tree:
         """Completions still wanted."""
         return self._wanted - self._kept
 
+    @property
+    def exact(self) -> bool:
+        """Whether what the last batch keeps follows the conditional law."""
+        return not self._any and self._request.top_p == 1
+
     def batch(self) -> int:
         """How many drafts to draw next; UserError where too few are kept to go on."""
-        over = self._drafted >= self._limit
+        self._any = self._drafted >= self._limit
         spent = self._drafted >= (self._limit if self._way == "reweighted" else 2 * self._limit)
         if spent or self._bound() <= 0:
             raise UserError(self._refusal())
-        self.exact = not over
-        if over:
+        if self._any:
             return self.missing
         fewest, most = _BATCH
         return min(max(fewest, _AHEAD * self.missing), most, self._limit - self._drafted)
@@ -150,7 +157,9 @@ class Tree:
 
     def drafts(self, explore: bool = False) -> Drafts:
         """The sampler of a batch."""
-        return Drafts(self._vocabulary, self.norms, self.root, self._random, self._request.mask, explore)
+        return Drafts(
+            self._vocabulary, self.norms, self.root, self._random, self._request.mask, explore, self._request.top_p
+        )
 
     def settle(self, drafts: Drafts) -> list[int]:
         """Rows of the drafts to keep, in order; the tree learns from all."""
@@ -158,7 +167,7 @@ class Tree:
         kept = []
         for i, (text, path, coin) in enumerate(zip(drafts.texts, drafts.paths, coins, strict=True)):
             new = text.endswith(END) and text not in self._taken
-            if new and self.missing and (not self.exact or coin < chance(path)):
+            if new and self.missing and (self._any or coin < chance(path)):
                 kept.append(i)
                 self._kept += 1
                 if self._request.mask is not None:
@@ -179,19 +188,31 @@ class Tree:
 
 
 def explore(
-    vocabulary: Vocabulary, request: Request, most: int, sample: Callable[[int, Drafts, Norms], object]
+    vocabulary: Vocabulary,
+    request: Request,
+    most: int,
+    sample: Callable[[int, Drafts, Norms], object],
+    remedy: str = "use a smaller space",
 ) -> Node:
     """The whole tree of at most `most` allowed token sequences; `sample` draws so many rows with a sampler."""
     tree = Tree(vocabulary, request, 0, 0, "reweighted")
-    found: set[tuple[int, ...]] = set()
     while not tree.root or tree.root[0].open_K.any():
         drafts = tree.drafts(explore=True)
         sample(_EXPLORED, drafts, tree.norms)
         tree.learn(drafts)
-        found |= {tuple(edge.position for edge in path) for path in drafts.paths}
-        if len(found) > most or not all(text.endswith(END) for text in drafts.texts):
+        if _answers(tree.root[0]) > most or not all(text.endswith(END) for text in drafts.texts):
             raise UserError(
                 f"the {request.role}'s request allows more than {most} answers, or some of more than "
-                f"{request.max_tokens} tokens: too many to read each; use a smaller space"
+                f"{request.max_tokens} tokens: too many to read each; {remedy}"
             )
     return tree.root[0]
+
+
+def _answers(root: Node) -> int:
+    """Token sequences that are known to be allowed: each continuation that was not read has one below it or more."""
+    count, nodes = 0, [root]
+    while nodes:
+        node = nodes.pop()
+        count += len(node.ids) - len(node.children)
+        nodes += node.children.values()
+    return count

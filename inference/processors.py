@@ -14,6 +14,7 @@ from outlines.processors.base_logits_processor import OutlinesLogitsProcessor
 from collm_nas.api import TextMask
 from inference.chat import CLOSE
 from inference.measure import Step, after
+from inference.nucleus import nucleus
 from inference.vocabulary import Vocabulary
 
 
@@ -68,13 +69,16 @@ class Sampler(OutlinesLogitsProcessor):
         temperature: float,
         mask: TextMask | None = None,
         norms: Norms | None = None,
+        top_p: float = 1.0,
     ) -> None:
-        """`temperature` 0 takes the likeliest allowed token. With `norms` the rows' `steps` are kept."""
+        """`temperature` 0 takes the likeliest allowed token; `top_p`: see `inference.nucleus`. With `norms` the rows'
+        `steps` are kept."""
         super().__init__("torch")
         self._vocabulary = vocabulary
         self._eos = vocabulary.eos
         self._seed = seed
         self._temperature = temperature
+        self._top_p = top_p
         self._mask = mask
         self._norms = norms
         self._speakable = vocabulary.speakable
@@ -141,7 +145,11 @@ class Sampler(OutlinesLogitsProcessor):
             raise DeadEnd(f"no token may follow {self._rows[i][-80:]!r}: grammar and mask leave nothing")
         scores = scores_V[ids]
         if self._temperature > 0:
-            reached = torch.softmax(scores / self._temperature, 0).cumsum(0)
+            chances = torch.softmax(scores / self._temperature, 0)
+            if self._top_p < 1:
+                kept = torch.from_numpy(nucleus(chances.numpy(), self._top_p))
+                ids, chances = ids[kept], chances[kept]
+            reached = chances.cumsum(0)
             position = int(torch.searchsorted(reached, chance * reached[-1].item(), right=True))
         else:
             position = int(scores.argmax())

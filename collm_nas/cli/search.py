@@ -93,6 +93,9 @@ def _add_models(group: Any) -> None:
     group.add_argument(
         "--temperature", type=number, metavar="T", help="of sampling (default: the one it was tuned for)"
     )
+    group.add_argument(
+        "--top-p", type=number, metavar="P", help="draw each token from the likeliest that hold this share (default 1)"
+    )
     group.add_argument("--hint", metavar="TEXT", help="advice in words: 'prefer kernel 7 late; avoid skip'")
     group.add_argument(
         "--interactive", action="store_true", default=None, help="show each round's strategies and change them"

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from collm_nas.api import END, Completion, Constraint, Request, UserError
-from collm_nas.presets import thinking
+from collm_nas.presets import check_top_p, thinking
 from inference import vocabulary
 from inference.backends import choose
 from inference.backends import load as load_backend
@@ -104,13 +104,14 @@ class LocalEngine(ABC):
 
         Tokens of drafts that were thrown away count: they are spread over the completions. With `reasoning` the model
         thinks once, freely, and every completion goes on from there. UserError where sampling `reweighted` or `asap`
-        can't be had (see `inference.exact`), or the model knows no thinking.
+        can't be had (see `inference.exact`), the model knows no thinking, or the top-p is none.
         """
         n = request.n if request.mask is None else min(request.n, request.mask.count(""))
         if n < 1:
             return []
         start = time.perf_counter()
         thinking(request.reasoning, {"thinks": self.chat.thinks})
+        check_top_p(request.top_p)
         prompt = self.chat.prompt(request)
         ids, thought = prompt.ids, None
         if request.reasoning:
@@ -136,6 +137,8 @@ class LocalEngine(ABC):
         """`n` completions in this engine's way of sampling, and the tokens of those thrown away."""
         way = _REWEIGHING.get(self.sampling)
         if way and _constrained(request):
+            if way == "reweighted" and request.top_p < 1:
+                return self._cut(request, prompt, n)
             return self._reweigh(request, prompt, n, way)
         kept, wasted = self._draft(request, prompt, n)
         if len(kept) < n:
@@ -147,7 +150,7 @@ class LocalEngine(ABC):
         from inference.processors import Thought
 
         free = replace(request, constraint=None, mask=None, max_tokens=request.reasoning)
-        sampler = Thought(self.vocabulary, request.seed ^ _THOUGHT, request.temperature)
+        sampler = Thought(self.vocabulary, request.seed ^ _THOUGHT, request.temperature, top_p=request.top_p)
         return self._sample(free, prompt, 1, sampler, None)[0].completion
 
     def _draft(self, request: Request, prompt: list[int], n: int) -> tuple[list[Answer], int]:
@@ -173,6 +176,28 @@ class LocalEngine(ABC):
             for i in tree.settle(sampler):
                 kept.append(Answer(replace(answers[i].completion, exact=tree.exact), answers[i].steps))
         return kept, spent - _tokens(kept)
+
+    def _cut(self, request: Request, prompt: list[int], n: int) -> tuple[list[Answer], int]:
+        """`n` completions from nuclei of the conditional law, all of which is read, and the tokens of others read."""
+        from inference.exact import READ, explore
+        from inference.nucleus import Whole
+
+        read: list[Answer] = []
+        remedy = (
+            f"--sampling reweighted with --top-p {request.top_p:g} needs that: use a smaller space, --sampling asap "
+            "(near the law), rejection or masked, or --top-p 1"
+        )
+        root = explore(
+            self.vocabulary,
+            request,
+            READ,
+            lambda rows, *with_: read.extend(self._sample(request, prompt, rows, *with_)),
+            remedy,
+        )
+        whole = Whole(self.vocabulary, request, root)
+        drawn = [whole.draw() for _ in range(n)]
+        kept = [Answer(replace(self._completion([step.token for step in steps]), exact=True), steps) for steps in drawn]
+        return kept, max(0, _tokens(read) - _tokens(kept))
 
     def explore(self, request: Request, most: int) -> Node:
         """The whole tree of what a constrained request allows, each text read by the model (see `inference.law`).
@@ -202,7 +227,7 @@ class LocalEngine(ABC):
         from inference.processors import Norms, Sampler
 
         norms = Norms(self.vocabulary, request.temperature) if measured and self.measures else None
-        sampler = Sampler(self.vocabulary, request.seed, request.temperature, request.mask, norms)
+        sampler = Sampler(self.vocabulary, request.seed, request.temperature, request.mask, norms, request.top_p)
         return self._sample(request, prompt, n, sampler, norms)
 
     def _answers(self, rows: list[list[int]], sampler: Sampler) -> list[Answer]:

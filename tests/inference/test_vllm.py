@@ -109,10 +109,12 @@ def test_more_rows_than_fit_at_once_are_still_distinct(tuned: Pair) -> None:
 
 
 @pytest.mark.parametrize("sampling", ["masked", "reweighted"])
-def test_other_ways_of_sampling_are_the_same_too(load: Callable[..., Pair], sampling: str) -> None:
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_other_ways_of_sampling_are_the_same_too(load: Callable[..., Pair], sampling: str, top_p: float) -> None:
     small = CategoricalSpace("small", spaces.load("digits-cells").variables[:2])
     ours, theirs = (
-        engine.generate(request(small, "compact", "new", temperature=2.0)) for engine in load(sampling=sampling)
+        engine.generate(request(small, "compact", "new", temperature=2.0, top_p=top_p))
+        for engine in load(sampling=sampling)
     )
     assert [a.text for a in ours] == [a.text for a in theirs]
     assert [a.exact for a in ours] == [a.exact for a in theirs]

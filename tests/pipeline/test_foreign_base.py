@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,47 @@ def test_the_engine_reads_each_role_s_own_tokens(tuned: Path) -> None:
         (rows,) = (w for name, w in weights.items() if "token" in name)
         read = engine.model.get_base_model().get_input_embeddings()(torch.tensor([new]))[0]
         assert torch.equal(read, rows[-1])
+
+
+def test_merged_models_say_what_base_and_adapter_say(tuned: Path, base: Path) -> None:
+    """The rows of the new tokens, which only the adapters have, are in the merged embeddings."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from finetune.bases import Base
+
+    again = ["finetune", "--model", str(base), "--recipe", "tiny", "--dataset", str(base.parent / "data"), "--merge"]
+    assert main([*again, "--out", str(tuned)]) == 0
+    for role in ("navigator", "generator"):
+        folder = tuned / "merged" / role
+        tok = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        merged = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        ids = torch.tensor([tok("<digest><ea0>b1<r0>a0 best<nav>")["input_ids"]])
+        model, _, _ = Base(base, tuned / "tokenizer", "").load()
+        both = PeftModel.from_pretrained(model, tuned / role).eval()
+        with torch.no_grad():
+            ours, theirs = merged(input_ids=ids).logits, both(input_ids=ids).logits
+            with both.disable_adapter():
+                untuned = both(input_ids=ids).logits
+        assert merged.config.vocab_size == len(tok), "no rows that no token has"
+        theirs, untuned = theirs[..., : len(tok)], untuned[..., : len(tok)]
+        assert torch.allclose(ours, theirs, atol=1e-5, rtol=0)
+        assert not torch.allclose(ours, untuned, atol=1e-4)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed (extra qlora)")
+def test_a_base_in_4_bits_learns_the_new_tokens_too(tuned: Path, base: Path) -> None:
+    """Its matrices are narrower than a block of bitsandbytes; its embeddings grow, and are not quantised."""
+    from safetensors.torch import load_file
+
+    out = tuned.parent / "nf4"
+    tune = ["finetune", "--model", str(base), "--recipe", "tiny", "--dataset", str(base.parent / "data"), "--merge"]
+    assert main([*tune, "--quantize", "nf4", "--out", str(out)]) == 0
+    assert json.loads((out / "manifest.json").read_text())["quantize"] == "nf4"
+    ours, whole = (load_file(folder / "navigator" / "adapter_model.safetensors") for folder in (out, tuned))
+    assert {name: w.shape for name, w in ours.items()} == {name: w.shape for name, w in whole.items()}
+    assert main(["search", "--model", str(out), "--budget", "12", "--out", str(tuned.parent / "nf4-run")]) == 0
 
 
 def test_the_folder_names_its_base_and_moves_with_it(tuned: Path) -> None:

@@ -76,6 +76,26 @@ def test_training_resumes_to_the_same_weights(work: Path) -> None:
         assert json.loads((again / "manifest.json").read_text())["weights"][name] == value, name
 
 
+def test_merged_models_are_plain_folders(work: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    given = ["--dataset", str(work / "data"), "--out", str(work / "model")]
+    assert main(["finetune", "--recipe", "tiny", *given, "--merge"]) == 0
+    model, merged = work / "model", work / "model" / "merged"
+    ids = torch.tensor([AutoTokenizer.from_pretrained(merged / "generator")("<a>a0b1<dir>a0a1<s2><gen>")["input_ids"]])
+    found = []
+    for role in ("navigator", "generator"):
+        base = AutoModelForCausalLM.from_pretrained(model / "base", local_files_only=True)
+        with torch.no_grad():
+            theirs = PeftModel.from_pretrained(base, model / role).eval()(input_ids=ids).logits
+            ours = AutoModelForCausalLM.from_pretrained(merged / role, local_files_only=True)(input_ids=ids).logits
+        assert torch.allclose(ours, theirs, atol=1e-5, rtol=0)
+        found.append(ours)
+    assert not torch.allclose(*found, atol=1e-4), "each role has its own"
+
+
 def test_an_adapter_of_another_digest_version_is_refused(work: Path) -> None:
     other = work / "other"
     shutil.copytree(work / "model", other, ignore=shutil.ignore_patterns("work"))

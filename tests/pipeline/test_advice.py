@@ -1,0 +1,76 @@
+"""A user's word in a search with a model: a hint in each prompt, a strategy that was changed, both after a resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collm_nas import search, spaces
+from collm_nas.api import UserError
+from collm_nas.evaluators import table
+from inference.folder import EMBEDDED
+from tests.inference.small import build_model
+
+SPACE = spaces.load("digits-cells")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_model(tmp_path_factory.mktemp("model"))
+
+
+def run(model: Path, out: Path, **options: Any) -> list[dict[str, Any]]:
+    """The events of a short search."""
+    evaluator = table.load(SPACE, "digits-cells", fitness="valid")
+    search(SPACE, evaluator, model=model, out=out, init=5, batch=5, seed=0, **options)
+    return [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
+
+
+def of(events: list[dict[str, Any]], event: str, role: str) -> list[dict[str, Any]]:
+    return [e for e in events if e["event"] == event and e["role"] == role]
+
+
+def test_a_hint_is_in_each_prompt_of_the_navigator(model: Path, tmp_path: Path) -> None:
+    events = run(model, tmp_path / "run", budget=15, hint="avoid silu; prefer op1 conv3")
+    assert events[0]["options"]["hint"] == "avoid silu; prefer op1 conv3"
+    prompts = of(events, "prompt", "navigator")
+    assert len(prompts) == 2 and all("<hint>b0f0f1<best>" in e["prompt"] for e in prompts)
+    assert not any("<hint>" in e["prompt"] for e in of(events, "prompt", "generator"))
+
+
+def test_a_run_with_another_hint_is_another_run(model: Path, tmp_path: Path) -> None:
+    run(model, tmp_path / "run", budget=10, hint="avoid silu")
+    with pytest.raises(UserError, match="hint"):
+        run(model, tmp_path / "run", budget=15, hint="prefer silu", resume=True)
+
+
+def test_version_1_has_no_hints(tmp_path: Path) -> None:
+    if json.loads((EMBEDDED / "manifest.json").read_text())["digest_version"] > 1:
+        pytest.skip("the embedded model reads hints")
+    with pytest.raises(UserError, match="this model reads digests of version 1, which have no hints"):
+        run(EMBEDDED, tmp_path / "run", budget=10, hint="avoid silu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_strategy_that_was_changed_is_what_the_generator_reads(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", typing("prefer silu", "", ""))
+    events = run(model, tmp_path / "run", budget=15, interactive=True)
+    changed, left = of(events, "prompt", "generator")
+    assert "f2f2<s3>" in changed["prompt"] and changed["prompt"].count("f2") == 5  # three anchors, the direction
+    assert left["prompt"].startswith(of(events, "completion", "navigator")[1]["texts"][0])
+    monkeypatch.setattr("builtins.input", typing(""))  # one round more, one question more
+    again = run(model, tmp_path / "run", budget=20, interactive=True, resume=True)
+    assert of(again, "prompt", "generator")[:2] == [changed, left]
+    assert len(of(again, "prompt", "generator")) == 3
+
+
+def typing(*lines: str) -> Callable[[str], str]:
+    """Answers these, and fails where it is asked once more."""
+    rest = list(lines)
+    return lambda _: rest.pop(0)
