@@ -4,27 +4,19 @@ a Navigator should write and what a Generator should make of it. No names, no pr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from collm_nas import prompts, spaces
+from collm_nas import prompts
 from collm_nas.api import Architecture, UserError
-from collm_nas.evaluators.landscape import HELD_OUT, Family, Ints, Landscape, draw_landscape, space_of
-from collm_nas.evaluators.landscape_on import draw_on_space
+from collm_nas.evaluators.landscape import HELD_OUT, Ints, Landscape, space_of
+from collm_nas.evaluators.landscape_mix import Mix
 from collm_nas.spaces.base import CategoricalSpace
 from data_gen import full_knowledge
 from data_gen.examples import Example, Form, Origin, Stretch, check_digests, examples, stops, tried
 from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, simulate
-
-SMALL = Family(variables=(4, 12), choices=(2, 10))
-LARGE = Family(variables=(13, 24), choices=(2, 5))
-HUGE = Family(variables=(25, 50), choices=(2, 4))
-REAL = ("ofa-mbv3", "spos-shufflenet", "autoformer-tiny", "autoformer-small")
-"""Spaces whose variables, conditions and (additively) costs some landscapes have; their fitness is invented."""
-REAL_FAMILY = Family(capped=0.6)
-
 
 OPTIONS = {
     "landscapes": {"type": "int", "metavar": "N", "help": "how many (2000)"},
@@ -40,7 +32,7 @@ OPTIONS = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Landscapes:
     """Landscapes of seeds `first_seed .. first_seed + landscapes - 1`. Shares: `large` of them have 13 to 24 variables,
-    `huge` 25 to 50, `real` those of the spaces `REAL`, mostly under a cap."""
+    `huge` 25 to 50, `real` those of published spaces (see `landscape_mix`)."""
 
     landscapes: int = 2000
     first_seed: int = 0
@@ -82,7 +74,7 @@ class Landscapes:
         """All examples of one landscape (the same in every process)."""
         seed = self.first_seed + unit
         rng = np.random.default_rng([seed, 0])
-        made = self._draw(rng)
+        made = Mix(large=self.large, huge=self.huge, real=self.real).draw(rng)
         space = space_of(made, "s")
         optimum_V = full_knowledge.find_optimum(made, rng)
         lengths = LONG_LENGTHS if len(made.sizes) >= LONG_FROM else LENGTHS
@@ -102,16 +94,6 @@ class Landscapes:
             past = tried(archs, values, part.starts)
             stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
             yield from examples(space, stretch, best, Origin(self.name, str(seed), seed), self.form, rng)
-
-    def _draw(self, rng: np.random.Generator) -> Landscape:
-        kind = rng.random()
-        if kind < self.real:
-            return draw_on_space(spaces.load(REAL[int(rng.integers(len(REAL)))]), rng, REAL_FAMILY)
-        kind -= self.real
-        family = HUGE if kind < self.huge else LARGE if kind < self.huge + self.large else SMALL
-        if family is SMALL and rng.random() < 0.5:  # the sizes that most cell spaces have
-            family = replace(family, variables=(5, 8))
-        return draw_landscape(rng, family)
 
 
 def architecture(space: CategoricalSpace, x_V: Ints) -> Architecture:
