@@ -88,13 +88,18 @@ def _ours(model: Path, name: str, manifest: dict[str, Any], digest_version: int,
             f"{digest_version}; mine it again with --digest-version {manifest['digest_version']}"
         )
     base = out / "base"
-    if not base.exists():
-        part = base.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        out.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(model / "base", part, copy_function=_link)
-        part.rename(base)
+    copy(model / "base", base)
     return Base(base, base, f"The base of {name}", sources=manifest["sources"])
+
+
+def copy(source: Path, target: Path) -> None:
+    """A copy by hard links where the file system has them, unless it is there; whole or not at all."""
+    if not target.exists():
+        part = target.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, part, copy_function=_link)
+        part.rename(target)
 
 
 def _link(source: str, target: str) -> None:

@@ -42,10 +42,8 @@ def check(out: Path, now: dict[str, Any]) -> None:
                 "with a --config file that says held_out: 0"
             )
         return
-    if then["recipe"] != now["recipe"]:
-        differs = ", ".join(
-            f"{key} {old!r}, not {new!r}" for key, old, new in differences(then["recipe"], now["recipe"])
-        )
+    if found := differences(then["recipe"], now["recipe"]):
+        differs = ", ".join(f"{key} {old!r}, not {new!r}" for key, old, new in found)
         raise UserError(f"{out} was begun with another recipe ({differs}); use that one, or give another --out")
     for key, word in (("datasets", "other datasets"), ("model", "another --model")):
         if key in then and then[key] != now[key]:

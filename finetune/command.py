@@ -1,4 +1,4 @@
-"""`collm-nas finetune`: a dataset becomes a model folder (base and two adapters), resumable."""
+"""`collm-nas finetune`: a dataset, or landscapes, become a model folder (base and two adapters), resumable."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         type=Path,
-        required=True,
         action="append",
         metavar="DIR",
-        help="a folder made by collm-nas mine; repeat it for a recipe with one a phase",
+        help="a folder made by collm-nas mine; repeat it for a recipe with one a phase (none for grpo)",
     )
     parser.add_argument(
         "--model",
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         metavar="NAME",
         help="embedded (from scratch: an hour of one core), adapters (default with --model: minutes), smollm2 (hours), "
-        "tiny",
+        "tiny, grpo (the Navigator of --model goes on learning by what its strategies bring)",
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML that changes the recipe, e.g. navigator: {steps: 50}"
@@ -49,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from finetune import data, processes
 
     recipe = _recipe(args)
-    for dataset in args.dataset:
+    _check_given(args, recipe)
+    for dataset in args.dataset or ():
         data.read_manifest(dataset)
     if args.tensorboard:
         from finetune import watch
@@ -62,11 +62,34 @@ def run(args: argparse.Namespace) -> int:
     logging.disable_progress_bar()  # of loading and saving; the training has lines of its own
     model = None if args.model is None else args.locate(args.model)
     say = partial(print, flush=True)
-    how = {"tensorboard": args.tensorboard, "merged": args.merge}
-    build(recipe, args.dataset, args.out, say, model, args.model or "", **how)
+    if recipe.reinforcement is not None:
+        from finetune import reinforce
+
+        assert model is not None
+        reinforce.build(recipe, args.out, model, args.model, args.load_engine, say, tensorboard=args.tensorboard)
+    else:
+        how = {"tensorboard": args.tensorboard, "merged": args.merge}
+        build(recipe, args.dataset, args.out, say, model, args.model or "", **how)
     if processes.first():
         say(f"model folder {args.out}; search with it: collm-nas search --model {args.out}")
     return 0
+
+
+def _check_given(args: argparse.Namespace, recipe: Recipe) -> None:
+    """UserError where the recipe needs other options."""
+    from collm_nas.api import UserError
+
+    if recipe.reinforcement is None:
+        if not args.dataset:
+            raise UserError(f"the recipe {recipe.name!r} learns from a dataset; say which: --dataset DIR")
+        return
+    if not args.model:
+        raise UserError(
+            f"the recipe {recipe.name!r} goes on with a model that has both adapters; say which: --model DIR"
+        )
+    refused = {"--dataset": args.dataset, "--quantize": args.quantize, "--merge": args.merge}
+    for option in [name for name, value in refused.items() if value]:
+        raise UserError(f"the recipe {recipe.name!r} takes no {option}; leave it out")
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

@@ -22,7 +22,8 @@ from finetune.recipes import Recipe, Shape, Training
 _NOT_ZERO = {"steps", "stop", "batch", "micro_batch", "save_every", "longest", "rank", "alpha"} | {
     one.name for one in fields(Shape) if one.name != "initial"
 }
-_SHARES = {"generator_share", "final", "betas"}
+_NOT_ZERO |= {"searches", "points", "group", "batches", "log_every"}
+_SHARES = {"generator_share", "final", "betas", "large", "huge", "real"}
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
@@ -100,6 +101,8 @@ def _value(kind: Any, old: Any, new: Any, place: _Place) -> Any:
         if new is None:
             return None
         kind = get_args(kind)[0]
+    if is_dataclass(kind):
+        raise place.error("belongs to another recipe; this one has none")
     if get_origin(kind) is tuple:
         return _phases(old, new, place) if get_args(kind)[0] is Training else _pair(new, place)
     return _plain(kind, new, place)

@@ -49,6 +49,31 @@ class Lora:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reinforcement:
+    """GRPO of a Navigator by what its strategies bring on fresh landscapes (`finetune.grpo`)."""
+
+    steps: int
+    searches: int = 2  # a step, each on a landscape of its own
+    points: int = 2  # of each search, at which a group of strategies is sampled
+    group: int = 8  # strategies at a point, at least 2
+    batches: int = 1  # of the Generator's for each strategy, whose mean is its reward
+    longest: int = 60  # evaluations before a point, at most
+    large: float = 0.25  # shares of landscapes, as for `mine`
+    huge: float = 0.1
+    real: float = 0.1
+    scaled: bool = True  # advantages in standard deviations of their group
+    micro_batch: int = 16  # strategies of one pass
+    learning_rate: float = 1e-4
+    warmup: int = 5  # steps; then the rate is constant
+    beta: float = 0.0  # weight of the KL divergence from the model it starts from, under the mask
+    clip: float = 1.0
+    save_every: int = 10  # steps
+    log_every: int = 5  # steps
+    validate_every: int = 0  # steps between two validations (regret of proposals); 0: none
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """All of a model: the base learns both roles mixed, in phases (each may have its own dataset), then each adapter
     sharpens one role on the last dataset."""
@@ -62,6 +87,7 @@ class Recipe:
     held_out: int = 400  # examples for validation, about: of the last sources, at most 2 % of these; never trained on
     quantize: str | None = None  # weights of the base under the adapters: nf4 (4 bits), or None as they are
     lora: Lora = field(default_factory=Lora)
+    reinforcement: Reinforcement | None = None  # in place of all else: a model that has both adapters goes on learning
 
 
 EMBEDDED = Recipe(
@@ -128,4 +154,13 @@ TINY = Recipe(
 )
 """The same path in seconds: for tests and for trying the commands."""
 
-RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, ADAPTERS, SMOLLM2, TINY)}
+GRPO = Recipe(
+    name="grpo",
+    base=(),
+    navigator=Training(steps=1),
+    generator=Training(steps=1),
+    reinforcement=Reinforcement(steps=200),
+)
+"""Reinforcement of a model's Navigator; nothing else of it is trained."""
+
+RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, ADAPTERS, SMOLLM2, TINY, GRPO)}

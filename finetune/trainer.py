@@ -126,7 +126,7 @@ def run(
     last = min(training.steps, training.stop or training.steps)
     for callback in _callbacks(shown, training, last, trainer) if shown else ():
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work, last))
+    trainer.train(resume_from_checkpoint=last_checkpoint(work, last))
     return trainer
 
 
@@ -173,7 +173,7 @@ def _arguments(training: Training, work: Path, is_quantized: bool) -> Any:
         save_steps=training.save_every,
         save_total_limit=2,
         bf16=bf16_pays() and (gpu or not is_quantized),
-        **{_checkpointing(SFTConfig): False},
+        **{checkpointing(SFTConfig): False},
         use_cpu=not gpu,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
@@ -193,7 +193,7 @@ def _micro_batches(training: Training) -> tuple[int, int]:
     return micro, accumulated
 
 
-def _checkpointing(config: Any) -> str:
+def checkpointing(config: Any) -> str:
     """What the installed transformers calls recomputation of activations, which trl turns on: 5.17 has only the name
     that later ones deprecate."""
     new = "activation_checkpointing"
@@ -211,7 +211,7 @@ def _stop_at(step: int) -> Any:
     return StopAt()
 
 
-def _last_checkpoint(work: Path, steps: int) -> str | None:
+def last_checkpoint(work: Path, steps: int) -> str | None:
     """The last checkpoint before the end. From one *at* the end, the Trainer would take one step too many."""
     found = {int(path.name.rpartition("-")[2]): path for path in work.glob("checkpoint-*")}
     unfinished = [step for step in found if step < steps]
@@ -244,7 +244,7 @@ def _write(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path
     part = target.with_suffix(".part")
     trainer.model.save_pretrained(part)
     if (part / "adapter_config.json").exists():
-        _name_base(part, base or "../base")
+        name_base(part, base or "../base")
     else:
         tokenizer.save_pretrained(part)
     rows = [{k: row[k] for k in ("step", "loss", *SHOWN) if k in row} for row in trainer.state.log_history]
@@ -252,7 +252,7 @@ def _write(trainer: SFTTrainer, tokenizer: PreTrainedTokenizerFast, target: Path
     part.rename(target)
 
 
-def _name_base(adapter: Path, base: str) -> None:
+def name_base(adapter: Path, base: str) -> None:
     """Name the base by its place beside the adapter, not by where it lay in training; peft's empty card goes."""
     import json
 

@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Any = _module(COMMANDS[arguments[0]][0])
         parser = Parser(prog=f"collm-nas {arguments[0]}", description=COMMANDS[arguments[0]][1].capitalize() + ".")
         command.add_arguments(parser)
-        parsed = parser.parse_args(arguments[1:], argparse.Namespace(arguments=arguments[1:], locate=_locate))
+        given = argparse.Namespace(arguments=arguments[1:], locate=_locate, load_engine=_load_engine)
+        parsed = parser.parse_args(arguments[1:], given)
         status: int = command.run(parsed)
         sys.stdout.flush()
         return status
@@ -77,6 +78,13 @@ def _locate(model: str) -> Path:
 
     found: Path = stage("inference.folder").located(Path(model).expanduser())
     return found
+
+
+def _load_engine(model: Path) -> Any:
+    """The engine with a model folder's two adapters, for the same stages (`collm_nas.traces.Policy`)."""
+    from collm_nas.stages import stage
+
+    return stage("inference.engines").load("transformers", model, sampling="rejection")
 
 
 def _module(name: str) -> Any:

@@ -9,7 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from collm_nas.api import Request, UserError
+from collm_nas.traces import Trace
 from inference.engines._local import Answer, LocalEngine, check_sampling
 from inference.folder import ModelFolder
 from inference.quiet import quietly
@@ -54,6 +57,14 @@ class TransformersEngine(LocalEngine):
         processors = [*([norms] if norms else []), *grammar, sampler]
         prompt_1L = torch.tensor([prompt], device=self._base.device)
         return self._answers(self._complete(request, prompt_1L, n, processors), sampler)
+
+    def trace(self, request: Request) -> list[Trace]:
+        """The answers of `generate` to a request without mask and with a top-p of 1, token by token
+        (`collm_nas.traces.Policy`)."""
+        assert request.mask is None and request.top_p == 1, "drawn among other tokens than the grammar's"
+        prompt = self.chat.prompt(request).ids
+        answers = self._answer(request, prompt, request.n, True)
+        return [_trace(answer, prompt) for answer in answers]
 
     def _complete(self, request: Request, prompt_1L: torch.Tensor, n: int, processors: list[Any]) -> list[list[int]]:
         """The `n` answers as lists of ids, without what follows the end token.
@@ -100,6 +111,20 @@ class TransformersEngine(LocalEngine):
         loaded = getattr(self._base.config, "quantization_config", None)
         quantized = {} if loaded is None else {"quantize": "8bit" if loaded.load_in_8bit else "4bit"}
         return {"device": self._base.device.type, "dtype": dtype, **quantized}
+
+
+def _trace(answer: Answer, prompt: list[int]) -> Trace:
+    logps = [
+        float(step.logps_K[list(step.ids).index(step.token)] - np.logaddexp.reduce(step.logps_K))
+        for step in answer.steps
+    ]
+    return Trace(
+        answer.completion.text,
+        tuple(prompt),
+        tuple(step.token for step in answer.steps),
+        tuple(tuple(step.ids) for step in answer.steps),
+        tuple(logps),
+    )
 
 
 def create(
