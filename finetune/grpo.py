@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ def run(policy: Policy, adapter: Path, stage: Reinforcement, work: Path, shown: 
         trainer.add_callback(watch.tensorboard(shown.tensorboard))
     if shown.validation is not None:
         trainer.add_callback(watch.validate(shown.validation, stage.validate_every, stage.steps, trainer.log))
-    trainer.train(resume_from_checkpoint=last_checkpoint(work, stage.steps))
+    with _quiet():
+        trainer.train(resume_from_checkpoint=last_checkpoint(work, stage.steps))
     policy.model.set_adapter(TRAINED)
     return trainer
 
@@ -71,9 +73,10 @@ def create(policy: Policy, adapter: Path, stage: Reinforcement, work: Path) -> G
     if stage.beta:
         policy.model.load_adapter(str(adapter), adapter_name=REFERENCE, local_files_only=True)
     policy.model.set_adapter(TRAINED)
+    for config in policy.model.peft_config.values():
+        config.base_model_name_or_path = ""  # else peft looks for that base, with each checkpoint, where none may be
     rows = stage.steps * stage.searches * stage.points
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
+    with _quiet():
         trainer = Timed(
             model=policy.model,
             reward_funcs=outcome,
@@ -84,6 +87,15 @@ def create(policy: Policy, adapter: Path, stage: Reinforcement, work: Path) -> G
         )
     trainer.beta = stage.beta  # trl would look for adapters named otherwise; with this name it finds the copy
     return trainer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the libraries say of each other's names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def outcome(*, outcome: list[float], **_: Any) -> list[float]:
@@ -118,7 +130,7 @@ def _arguments(stage: Reinforcement, work: Path) -> Any:
 
     gpu = torch.cuda.is_available()
     strategies = stage.searches * stage.points * stage.group
-    micro = min(stage.micro_batch, strategies)
+    micro = max(n for n in range(1, stage.micro_batch + 1) if strategies % n == 0)
     return GRPOConfig(
         output_dir=str(work),
         max_steps=stage.steps,

@@ -54,7 +54,7 @@ class Reinforcement:
 
     steps: int
     searches: int = 2  # a step, each on a landscape of its own
-    points: int = 2  # of each search, at which a group of strategies is sampled
+    points: int = 3  # of each search, at which a group of strategies is sampled
     group: int = 8  # strategies at a point, at least 2
     batches: int = 1  # of the Generator's for each strategy, whose mean is its reward
     longest: int = 60  # evaluations before a point, at most
@@ -62,7 +62,7 @@ class Reinforcement:
     huge: float = 0.1
     real: float = 0.1
     scaled: bool = True  # advantages in standard deviations of their group
-    micro_batch: int = 16  # strategies of one pass
+    micro_batch: int = 16  # strategies of one pass, at most
     learning_rate: float = 1e-4
     warmup: int = 5  # steps; then the rate is constant
     beta: float = 0.0  # weight of the KL divergence from the model it starts from, under the mask

@@ -32,13 +32,6 @@ def check(recipe: Recipe) -> Reinforcement:
         raise UserError(f"the recipe {recipe.name!r} has nothing to change but `reinforcement`, in a --config file")
     if stage.group < 2:
         raise UserError(f"`reinforcement.group` must be at least 2, since strategies are compared; got {stage.group}")
-    strategies = stage.searches * stage.points * stage.group
-    micro = min(stage.micro_batch, strategies)
-    if strategies % micro:
-        raise UserError(
-            f"`reinforcement.micro_batch` {micro} must divide the {strategies} strategies of a step (searches * points "
-            "* group)"
-        )
     room = (stage.longest - START) // BATCH + 1
     if stage.points > room:
         raise UserError(
