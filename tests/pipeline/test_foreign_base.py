@@ -169,3 +169,19 @@ def test_examples_too_long_for_the_recipe_are_left_out(base: Path, capsys: pytes
     assert main(["finetune", "--model", str(base.parent), *data, "--out", str(base.parent / "none")]) == 2
     assert "is no model folder" in capsys.readouterr().err
     assert not (base.parent / "none").exists()
+
+
+def test_its_navigator_goes_on_learning_by_reinforcement(tuned: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    stage = (
+        "{steps: 2, searches: 2, points: 1, group: 4, longest: 10, warmup: 0, large: 0.5, huge: 0, real: 0, beta: 0.1}"
+    )
+    (tmp_path / "config.yaml").write_text(f"reinforcement: {stage}")
+    line = ["finetune", "--recipe", "grpo", "--model", str(tuned), "--config", str(tmp_path / "config.yaml")]
+    assert main([*line, "--out", str(tmp_path / "deeper" / "on")]) == 0
+    new = tmp_path / "deeper" / "on"
+    before, after = (load_file(folder / "navigator" / "adapter_model.safetensors") for folder in (tuned, new))
+    assert before.keys() == after.keys()
+    assert any(not before[name].equal(after[name]) for name in before if "token" in name), "new tokens learn, too"
+    assert main(["search", "--model", str(new), "--budget", "15", "--out", str(tmp_path / "run")]) == 0
