@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,8 @@ def _manifest(
         **start,
         "name": recipe.name,
         **({} if base is None else {"base": base}),
-        "recipe": asdict(recipe),
-        "recipe_hash": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
+        "recipe": begun.plain(recipe),
+        "recipe_hash": hashlib.sha256(json.dumps(begun.plain(recipe), sort_keys=True).encode()).hexdigest(),
         "weights": {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in weights},
         "loss": _others(start, "loss"),
         "validation": _others(start, "validation") | dict(zip([grpo.TRAINED], validated[-1:], strict=False)),
@@ -169,7 +169,9 @@ def _card(manifest: dict[str, Any], name: str, model: Path) -> str:
     hashes = ", ".join(f"{part} {sha[:12]}…" for part, sha in done["from"].items())
     return f"""# Model card: {manifest["name"]}
 
-The Navigator of {name} ({hashes}), reinforced by GRPO; base and Generator are as they were.
+The Navigator of {name}
+({hashes}),
+reinforced by GRPO; base and Generator are as they were.
 
 - Reward: what the Generator's batch from a strategy brings over the best known point, without noise, in units of the
   way from a random point to the optimum, on synthetic landscapes of seeds from {first} to {first + count - 1} (some

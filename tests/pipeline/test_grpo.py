@@ -133,7 +133,7 @@ def test_the_command_leaves_a_model_that_searches(model: Path, tuned: Path, tmp_
     assert [row["step"] for row in rows if "reward" in row] == [1, 2]
     assert all({"reward_std", "kl", "seconds/rollouts"} <= row.keys() for row in rows if "reward" in row)
     assert "regret" in manifest["validation"]["navigator"]
-    assert "reinforcement.steps 2" in (tuned / "README.md").read_text()
+    assert "with --config FILE: reinforcement.steps 2, reinforcement.searches 1" in (tuned / "README.md").read_text()
     assert main(["search", "--model", str(tuned), "--budget", "16", "--out", str(tmp_path / "run")]) == 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["counts"]["evaluated"] == 16
 
