@@ -101,3 +101,8 @@ def outcome(point: Point, engine: Engine, strategy: str, seed: int) -> float:
     archs = [space.parse(answer.text, encoding) for answer in answers]
     best = max(made.report(arch)["true"] for arch in archs)
     return max(WORST, (best - point.known) / (made.optimum - made.median))
+
+
+def mean_outcome(point: Point, engine: Engine, strategy: str, seed: int, batches: int) -> float:
+    """The mean outcome of so many batches, of this seed and the next ones."""
+    return sum(outcome(point, engine, strategy, seed + i) for i in range(batches)) / batches

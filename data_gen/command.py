@@ -40,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the dataset's folder; resumes there")
     owners: dict[str, set[str]] = {}
-    for name in names:
+    for name in sorted(names, key=lambda one: one != DEFAULT):  # what several have is listed with the default
         group = parser.add_argument_group(f"--source {name}")
         for option, said in _options(name).items():
             owners.setdefault(option, set()).add(name)
-            if len(owners[option]) > 1:  # listed with the first source that has it
+            if len(owners[option]) > 1:  # listed once
                 continue
             if "type" in said:
                 said["type"] = {"int": int, "float": float}[said["type"]]
@@ -105,4 +105,6 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
             said = " or ".join(f"--source {owner}" for owner in sorted(owners))
             raise UserError(f"--{name.replace('_', '-')} is for {said}, not for --source {args.source}")
         given[name] = value
+    if "model" in given:  # read by a stage that this one may not import
+        given |= {"model": args.locate(given["model"]), "load": args.load_engine}
     return given

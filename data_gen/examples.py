@@ -38,6 +38,15 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair(Example):
+    """An example with an answer that is worse than its `completion`, and what following each of the two brought."""
+
+    rejected: str
+    outcome: float
+    outcome_rejected: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """A search up to some evaluation: distinct architectures in order and what they brought; `feasible`: within caps.
 

@@ -22,7 +22,8 @@ from typing import Any, Protocol
 from collm_nas.api import UserError
 from data_gen.examples import Example, Form
 
-SHARD = 500  # units
+SHARD = 500
+"""Units of a file, where they take little time."""
 MANIFEST = "manifest.json"
 _LEAST_ROOM = 64 * 2**20  # bytes free on disk before a shard is begun
 
@@ -32,6 +33,8 @@ class Source(Protocol):
 
     name: str
     labeller: str
+    shard: int
+    """Units of a file: what is made in one piece, and made again after a kill."""
 
     @property
     def form(self) -> Form:
@@ -59,8 +62,8 @@ def mine(
     manifest = _manifest(source)
     _check_same(out / MANIFEST, manifest)
     _write(out / MANIFEST, _json(manifest))
-    starts = range(0, source.units(), SHARD)
-    missing = [s for s in starts if not _shard(out, s).exists()]
+    starts = range(0, source.units(), source.shard)
+    missing = [s for s in starts if not _shard(source, out, s).exists()]
     done = len(starts) - len(missing)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -69,7 +72,8 @@ def mine(
             done += 1
             if progress:
                 progress(done, len(starts))
-    manifest["shards"] = {_shard(out, s).name: _sha256(_shard(out, s)) for s in starts}
+    files = [_shard(source, out, start) for start in starts]
+    manifest["shards"] = {path.name: _sha256(path) for path in files}
     _write(out / MANIFEST, _json(manifest))
     return manifest
 
@@ -109,8 +113,8 @@ def _check_same(path: Path, manifest: dict[str, Any]) -> None:
             raise UserError(f"{path.parent} holds a dataset with other {key} ({old.get(key)}); give another --out")
 
 
-def _shard(out: Path, start: int) -> Path:
-    return out / f"part-{start // SHARD:05d}.parquet"
+def _shard(source: Source, out: Path, start: int) -> Path:
+    return out / f"part-{start // source.shard:05d}.parquet"
 
 
 def _mine_shard(source: Source, out: Path, start: int) -> None:
@@ -120,9 +124,9 @@ def _mine_shard(source: Source, out: Path, start: int) -> None:
     free = shutil.disk_usage(out).free
     if free < _LEAST_ROOM:
         raise UserError(f"only {free // 2**20} MiB are free in {out}; make room and run the same command, it resumes")
-    stop = min(start + SHARD, source.units())
+    stop = min(start + source.shard, source.units())
     rows = [_row(example) for unit in range(start, stop) for example in source.examples(unit)]
-    path = _shard(out, start)
+    path = _shard(source, out, start)
     part = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         pq.write_table(pa.Table.from_pylist(rows), part, compression="zstd")

@@ -17,6 +17,7 @@ from collm_nas.spaces.base import CategoricalSpace
 from data_gen import full_knowledge
 from data_gen.examples import Example, Form, Origin, Stretch, check_digests, examples, stops, tried
 from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, simulate
+from data_gen.mine import SHARD
 
 OPTIONS = {
     "landscapes": {"type": "int", "metavar": "N", "help": "how many (2000)"},
@@ -44,19 +45,12 @@ class Landscapes:
 
     name = "landscapes"
     labeller = "full_knowledge"
+    shard = SHARD
 
     def __post_init__(self) -> None:
         """UserError for counts, shares or seeds that make no sense."""
-        if self.landscapes < 1:
-            raise UserError(f"--landscapes must be at least 1, got {self.landscapes}")
         check_digests(self.digests, LENGTHS)
-        if min(self.large, self.huge, self.real) < 0 or self.large + self.huge + self.real > 1:
-            raise UserError(
-                f"--large {self.large}, --huge {self.huge} and --real {self.real} are shares: at least 0, together at "
-                "most 1"
-            )
-        if self.first_seed < 0 or self.first_seed + self.landscapes > HELD_OUT:
-            raise UserError(f"seeds must lie in 0..{HELD_OUT - 1}; those from {HELD_OUT} on are held out for measuring")
+        check_drawn(self.landscapes, self.first_seed, Mix(large=self.large, huge=self.huge, real=self.real))
 
     def units(self) -> int:
         """How many landscapes."""
@@ -94,6 +88,18 @@ class Landscapes:
             past = tried(archs, values, part.starts)
             stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
             yield from examples(space, stretch, best, Origin(self.name, str(seed), seed), self.form, rng)
+
+
+def check_drawn(landscapes: int, first_seed: int, mix: Mix) -> None:
+    """UserError for a count, seeds or shares of landscapes that make no sense."""
+    if landscapes < 1:
+        raise UserError(f"--landscapes must be at least 1, got {landscapes}")
+    if min(mix.large, mix.huge, mix.real) < 0 or mix.large + mix.huge + mix.real > 1:
+        raise UserError(
+            f"--large {mix.large}, --huge {mix.huge} and --real {mix.real} are shares: at least 0, together at most 1"
+        )
+    if first_seed < 0 or first_seed + landscapes > HELD_OUT:
+        raise UserError(f"seeds must lie in 0..{HELD_OUT - 1}; those from {HELD_OUT} on are held out for measuring")
 
 
 def architecture(space: CategoricalSpace, x_V: Ints) -> Architecture:

@@ -20,6 +20,7 @@ from data_gen import logs
 from data_gen.examples import BATCH, Example, Form, Origin, Stretch, examples, tried, uses_up
 from data_gen.full_knowledge import best_of_values
 from data_gen.logs import Log
+from data_gen.mine import SHARD
 
 LEAST = 2 * BATCH
 """Evaluations below which a search says nothing."""
@@ -52,6 +53,7 @@ class Runs:
 
     name = "runs"
     labeller = "hindsight"
+    shard = SHARD
 
     def __post_init__(self) -> None:
         """UserError where there is no search to learn from, or one cannot be read."""

@@ -24,6 +24,7 @@ from collm_nas.spaces.base import CategoricalSpace
 from data_gen.examples import BATCH, Example, Form, Origin, Stretch, check_digests, examples, stops, tried, uses_up
 from data_gen.full_knowledge import best_of_values
 from data_gen.histories import LENGTHS
+from data_gen.mine import SHARD
 
 SEARCHERS = ("local-evidence", "aging-evolution", "local-search", "digest-only", "random")
 CAPPED = 0.3  # share of the searches under a cap, where the table or the space knows costs
@@ -53,6 +54,7 @@ class Table:
 
     name = "table"
     labeller = "full_knowledge"
+    shard = SHARD
 
     def __post_init__(self) -> None:
         """UserError where the table is none of this space, or the space has no compact encoding."""

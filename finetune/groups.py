@@ -90,11 +90,7 @@ def _group(point: rollouts.Point, policy: Policy, stage: Reinforcement, seed: in
     traces = tuple(policy.trace(replace(point.navigator, n=stage.group, seed=seed)))
     spent.add("sampling")
     # Equal strategies are rolled out once, and all with the same seed, so that luck differs little within a group.
-    brought = {text: _outcome(point, policy, text, stage, seed) for text in dict.fromkeys(one.text for one in traces)}
+    texts = dict.fromkeys(one.text for one in traces)
+    brought = {text: rollouts.mean_outcome(point, policy, text, seed, stage.batches) for text in texts}
     spent.add("rollouts")
     return Group(traces, tuple(brought[one.text] for one in traces))
-
-
-def _outcome(point: rollouts.Point, policy: Policy, strategy: str, stage: Reinforcement, seed: int) -> float:
-    found = [rollouts.outcome(point, policy, strategy, seed + i) for i in range(stage.batches)]
-    return sum(found) / len(found)

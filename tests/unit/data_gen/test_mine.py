@@ -62,7 +62,10 @@ def test_a_full_disk_ends_it_in_a_sentence_and_loses_nothing(tmp_path: Path, mon
 
 def test_options_of_another_source_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mine", "--source", "table", "--landscapes", "3", "--out", str(tmp_path / "d")]) == 2
-    assert "--landscapes is for --source landscapes, not for --source table" in capsys.readouterr().err
+    assert (
+        "--landscapes is for --source hindsight or --source landscapes, not for --source table"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "d").exists()
 
 
