@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="DIR",
-        help="a folder made by collm-nas mine; repeat it for a recipe with one a phase (none for grpo)",
+        help="a folder made by collm-nas mine; repeat it for a recipe with one a phase (dpo: with pairs, of --source "
+        "hindsight; grpo: none)",
     )
     parser.add_argument(
         "--model",
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         metavar="NAME",
         help="embedded (from scratch: an hour of one core), adapters (default with --model: minutes), smollm2 (hours), "
-        "tiny, grpo (the Navigator of --model goes on learning by what its strategies bring)",
+        "tiny; grpo (the Navigator of --model goes on learning by what its strategies bring), dpo (by pairs of them)",
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML that changes the recipe, e.g. navigator: {steps: 50}"
@@ -45,12 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, then leave a model folder that `collm-nas search --model DIR` takes."""
-    from finetune import data, processes
+    from finetune import data, pairs, processes
 
     recipe = _recipe(args)
     _check_given(args, recipe)
     for dataset in args.dataset or ():
         data.read_manifest(dataset)
+        pairs.check_kind(dataset, recipe)
     if args.tensorboard:
         from finetune import watch
 
@@ -60,14 +62,19 @@ def run(args: argparse.Namespace) -> int:
     from finetune.model_folder import build
 
     logging.disable_progress_bar()  # of loading and saving; the training has lines of its own
-    model = None if args.model is None else args.locate(args.model)
     say = partial(print, flush=True)
     if recipe.reinforcement is not None:
-        from finetune import reinforce
+        from finetune import further, reinforce
 
-        assert model is not None
-        reinforce.build(recipe, args.out, model, args.model, args.load_engine, say, tensorboard=args.tensorboard)
+        start = further.load(args.locate(args.model), args.model, args.load_engine)
+        reinforce.build(recipe, args.out, start, say, tensorboard=args.tensorboard)
+    elif recipe.preference is not None:
+        from finetune import further, prefer
+
+        start = further.load(args.locate(args.model), args.model, args.load_engine)
+        prefer.build(recipe, args.dataset, args.out, start, say, tensorboard=args.tensorboard)
     else:
+        model = None if args.model is None else args.locate(args.model)
         how = {"tensorboard": args.tensorboard, "merged": args.merge}
         build(recipe, args.dataset, args.out, say, model, args.model or "", **how)
     if processes.first():
@@ -79,15 +86,17 @@ def _check_given(args: argparse.Namespace, recipe: Recipe) -> None:
     """UserError where the recipe needs other options."""
     from collm_nas.api import UserError
 
-    if recipe.reinforcement is None:
-        if not args.dataset:
-            raise UserError(f"the recipe {recipe.name!r} learns from a dataset; say which: --dataset DIR")
+    if recipe.reinforcement is None and not args.dataset:
+        raise UserError(f"the recipe {recipe.name!r} learns from a dataset; say which: --dataset DIR")
+    if recipe.reinforcement is None and recipe.preference is None:
         return
     if not args.model:
         raise UserError(
             f"the recipe {recipe.name!r} goes on with a model that has both adapters; say which: --model DIR"
         )
-    refused = {"--dataset": args.dataset, "--quantize": args.quantize, "--merge": args.merge}
+    refused = {"--quantize": args.quantize, "--merge": args.merge}
+    if recipe.reinforcement is not None:
+        refused["--dataset"] = args.dataset
     for option in [name for name, value in refused.items() if value]:
         raise UserError(f"the recipe {recipe.name!r} takes no {option}; leave it out")
 

@@ -147,12 +147,23 @@ def _keep(roles: list[str], positions: list[int], share: float) -> list[bool]:
     return [role == "navigator" or place < share for role, place in zip(roles, spread, strict=True)]
 
 
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """As the engine reads them: with the beginning that some tokenizers add."""
+    ids: list[list[int]] = tokenizer(list(texts))["input_ids"]
+    return ids
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """Answers, without the end."""
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return ids
+
+
 def _tokenize(
     batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast, optimum_only: bool
 ) -> dict[str, list[Any]]:
     asked, told = ([turns[i]["content"] for turns in batch["messages"]] for i in (0, 1))
-    prompts = tokenizer(asked)["input_ids"]  # as the engine reads them: with the beginning that some tokenizers add
-    answers = tokenizer(told, add_special_tokens=False)["input_ids"]
+    prompts, answers = prompt_ids(tokenizer, asked), answer_ids(tokenizer, told)
     end = [tokenizer.eos_token_id]
     if optimum_only:
         anchor = tokenizer.convert_tokens_to_ids(ANCHOR_TOKEN)

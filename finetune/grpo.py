@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.traces import Policy
 from finetune import groups, masked, watch
+from finetune.further import REFERENCE, TRAINED, quietly
 from finetune.recipes import Reinforcement
 from finetune.trainer import checkpointing, last_checkpoint
 from finetune.validation import SHOWN
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-TRAINED, REFERENCE = "navigator", "ref"
-"""Adapters of the policy; trl knows the frozen copy by this name."""
 LOGGED = ("reward", "reward_std", "kl", "entropy", *(f"seconds/{what}" for what in groups.SPENT))
 """What a row of the curve holds, beside step, loss and validation: mean and spread of what strategies bring, KL and
 entropy under the mask, and where the seconds went."""
@@ -47,7 +44,7 @@ def run(policy: Policy, adapter: Path, stage: Reinforcement, work: Path, shown: 
         trainer.add_callback(watch.tensorboard(shown.tensorboard))
     if shown.validation is not None:
         trainer.add_callback(watch.validate(shown.validation, stage.validate_every, stage.steps, trainer.log))
-    with _quiet():
+    with quietly():
         trainer.train(resume_from_checkpoint=last_checkpoint(work, stage.steps))
     policy.model.set_adapter(TRAINED)
     return trainer
@@ -76,7 +73,7 @@ def create(policy: Policy, adapter: Path, stage: Reinforcement, work: Path) -> G
     for config in policy.model.peft_config.values():
         config.base_model_name_or_path = ""  # else peft looks for that base, with each checkpoint, where none may be
     rows = stage.steps * stage.searches * stage.points
-    with _quiet():
+    with quietly():
         trainer = Timed(
             model=policy.model,
             reward_funcs=outcome,
@@ -87,15 +84,6 @@ def create(policy: Policy, adapter: Path, stage: Reinforcement, work: Path) -> G
         )
     trainer.beta = stage.beta  # trl would look for adapters named otherwise; with this name it finds the copy
     return trainer
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the libraries say of each other's names."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
 
 
 def outcome(*, outcome: list[float], **_: Any) -> list[float]:

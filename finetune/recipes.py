@@ -74,6 +74,24 @@ class Reinforcement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Preference:
+    """DPO of a Navigator by pairs of its strategies, of which one brought more (`finetune.dpo`)."""
+
+    steps: int
+    batch: int = 32  # pairs a step
+    micro_batch: int = 8  # pairs of one pass, at most
+    beta: float = 0.1  # how much the distance from the model it starts from weighs; higher: stays nearer
+    sft: float = 0.0  # weight of the better answers' own loss (nats a token) beside that of the pairs
+    learning_rate: float = 5e-5
+    warmup: int = 5  # steps; then the rate falls evenly, to 0 at the end
+    clip: float = 1.0
+    save_every: int = 20  # steps
+    log_every: int = 5  # steps
+    validate_every: int = 0  # steps between two validations (regret of proposals); 0: none
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """All of a model: the base learns both roles mixed, in phases (each may have its own dataset), then each adapter
     sharpens one role on the last dataset."""
@@ -88,6 +106,7 @@ class Recipe:
     quantize: str | None = None  # weights of the base under the adapters: nf4 (4 bits), or None as they are
     lora: Lora = field(default_factory=Lora)
     reinforcement: Reinforcement | None = None  # in place of all else: a model that has both adapters goes on learning
+    preference: Preference | None = None  # likewise, from a dataset of pairs
 
 
 EMBEDDED = Recipe(
@@ -163,4 +182,13 @@ GRPO = Recipe(
 )
 """Reinforcement of a model's Navigator; nothing else of it is trained."""
 
-RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, ADAPTERS, SMOLLM2, TINY, GRPO)}
+DPO = Recipe(
+    name="dpo",
+    base=(),
+    navigator=Training(steps=1),
+    generator=Training(steps=1),
+    preference=Preference(steps=100),
+)
+"""Preference learning of a model's Navigator; nothing else of it is trained."""
+
+RECIPES = {recipe.name: recipe for recipe in (EMBEDDED, ADAPTERS, SMOLLM2, TINY, GRPO, DPO)}

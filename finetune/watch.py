@@ -11,6 +11,10 @@ from typing import Any
 from collm_nas.api import UserError
 from finetune.validation import SHOWN, Validation
 
+PAIRS = {"rewards/margins": "margin", "rewards/accuracies": "accuracy", "rewards/chosen": "chosen"}
+"""What trl measures of pairs, and our words: by how much more than before the better answer is likelier than the worse
+one (times beta), the share of pairs where it is, and how much likelier the better one became itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
@@ -59,8 +63,11 @@ def lines(watch: Watch, last: int) -> Any:
             step, (began, first) = state.global_step, self.began
             if "loss" in logs:
                 left = (time.monotonic() - began) / max(1, step - first) * (last - step)
-                pace = f"{logs['tokens_per_second']:,.0f} tokens/s, {duration(left)} left"
-                watch.say(f"{watch.name}: step {step} of {last}, loss {logs['loss']:.4f}, {pace}")
+                more = [f"{words} {logs[name]:.4f}" for name, words in PAIRS.items() if name in logs]
+                if "tokens_per_second" in logs:
+                    more.append(f"{logs['tokens_per_second']:,.0f} tokens/s")
+                told = ", ".join([f"loss {logs['loss']:.4f}", *more, f"{duration(left)} left"])
+                watch.say(f"{watch.name}: step {step} of {last}, {told}")
             found = [f"{words} {logs[name]:.4f}" for name, words in SHOWN.items() if name in logs]
             if found:
                 watch.say(f"{watch.name}: step {step}, validation: {', '.join(found)}")

@@ -185,3 +185,22 @@ def test_its_navigator_goes_on_learning_by_reinforcement(tuned: Path, tmp_path: 
     assert before.keys() == after.keys()
     assert any(not before[name].equal(after[name]) for name in before if "token" in name), "new tokens learn, too"
     assert main(["search", "--model", str(new), "--budget", "15", "--out", str(tmp_path / "run")]) == 0
+
+
+def test_its_navigator_goes_on_learning_from_pairs(tuned: Path, tmp_path: Path) -> None:
+    """trl makes its reference without the weights of new tokens: with these it starts at the loss of a coin."""
+    from safetensors.torch import load_file
+
+    few = ["--landscapes", "3", "--digests", "2", "--longest", "15", "--strategies", "4", "--batches", "1"]
+    small = ["--margin", "0", "--large", "0", "--huge", "0", "--real", "0", "--processes", "1"]
+    mine = ["mine", "--source", "hindsight", "--model", str(tuned), *few, *small]
+    assert main([*mine, "--out", str(tmp_path / "pairs")]) == 0
+    (tmp_path / "config.yaml").write_text("preference: {steps: 2, batch: 2, warmup: 0, log_every: 1}")
+    line = ["finetune", "--recipe", "dpo", "--model", str(tuned), "--dataset", str(tmp_path / "pairs")]
+    new = tmp_path / "deeper" / "on"
+    assert main([*line, "--config", str(tmp_path / "config.yaml"), "--out", str(new)]) == 0
+    first = json.loads((new / "navigator" / "loss.json").read_text())[0]
+    assert first["loss"] == pytest.approx(0.6931, abs=1e-4) and first["margin"] == pytest.approx(0, abs=1e-4)
+    before, after = (load_file(folder / "navigator" / "adapter_model.safetensors") for folder in (tuned, new))
+    assert before.keys() == after.keys()
+    assert any(not before[name].equal(after[name]) for name in before if "token" in name), "new tokens learn, too"
