@@ -20,8 +20,8 @@ from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, simulate
 from data_gen.mine import SHARD
 
 OPTIONS = {
-    "landscapes": {"type": "int", "metavar": "N", "help": "how many (2000)"},
-    "first_seed": {"type": "int", "metavar": "S", "help": "seed of the first one (0)"},
+    "landscapes": {"type": "int", "metavar": "N", "help": "how many (2000; of hindsight 500)"},
+    "first_seed": {"type": "int", "metavar": "S", "help": "seed of the first one (0; of hindsight 500000000)"},
     "large": {"type": "float", "metavar": "P", "help": "share with 13 to 24 variables (0.25)"},
     "huge": {"type": "float", "metavar": "P", "help": "share with 25 to 50 variables (0.1)"},
     "real": {"type": "float", "metavar": "P", "help": "share on the variables of published spaces (0.1)"},

@@ -42,7 +42,7 @@ def build(
     further.begin(recipe, out, start, mined)
     columns = pairs.load(datasets, start.policy.tokenizer)
     count = len(columns["prompt_ids"])
-    say(f"adapter {TRAINED}: {stage.steps} steps of {stage.batch} of {count:,} pairs")
+    say(f"adapter {TRAINED}: {stage.steps} steps of at most {stage.batch} of {count:,} pairs")
 
     def run(work: Path, shown: Watch) -> further.Curve:
         return dpo.run(start.policy, start.folder / TRAINED, stage, columns, work, shown)
@@ -87,10 +87,12 @@ def _told(manifest: dict[str, Any], mined: Sequence[dict[str, Any]]) -> str:
     return f"""went on by DPO; base and Generator are as they were.
 
 - Learnt from: {done["pairs"]} pairs of strategies on synthetic landscapes, of which one brought more than the other
-  when it was followed; {stage["steps"]} steps of {stage["batch"]}.
-- At the beginning: {first}; at the end: {last} (means of the first and last five logged rows; margin: by how much more
-  than before the better strategy is likelier than the worse one, times beta {stage["beta"]}; accuracy: where it is;
-  chosen: how much likelier the better one became, times beta; all on the pairs that it learns from).
+  when it was followed; {stage["steps"]} steps of at most {stage["batch"]}.
+- At the beginning: {first};
+  at the end: {last}
+  (means of the first and last five logged rows; margin: by how much more than before the better strategy is likelier
+  than the worse one, times beta {stage["beta"]}; accuracy: where it is more; chosen: how much likelier the better one
+  became, times beta; all on the pairs that it learns from).
 - No table, supernet or log was read beyond what the models had seen that it started from, and that wrote the pairs.
 - Made by: `{commands}`,
   then `collm-nas finetune --recipe dpo --model MODEL {given} --out DIR`"""

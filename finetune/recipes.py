@@ -78,7 +78,7 @@ class Preference:
     """DPO of a Navigator by pairs of its strategies, of which one brought more (`finetune.dpo`)."""
 
     steps: int
-    batch: int = 32  # pairs a step
+    batch: int = 32  # pairs a step; fewer where a pass over the dataset ends
     micro_batch: int = 8  # pairs of one pass, at most
     beta: float = 0.1  # how much the distance from the model it starts from weighs; higher: stays nearer
     sft: float = 0.0  # weight of the better answers' own loss (nats a token) beside that of the pairs
