@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 from collm_nas import search, spaces
 from collm_nas.api import UserError
 from collm_nas.evaluators import table
-from inference.folder import EMBEDDED
 from tests.inference.small import build_model
 
 SPACE = spaces.load("digits-cells")
@@ -48,11 +48,12 @@ def test_a_run_with_another_hint_is_another_run(model: Path, tmp_path: Path) -> 
         run(model, tmp_path / "run", budget=15, hint="prefer silu", resume=True)
 
 
-def test_version_1_has_no_hints(tmp_path: Path) -> None:
-    if json.loads((EMBEDDED / "manifest.json").read_text())["digest_version"] > 1:
-        pytest.skip("the embedded model reads hints")
+def test_version_1_has_no_hints(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "old")
+    manifest = tmp_path / "old" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "digest_version": 1}))
     with pytest.raises(UserError, match="this model reads digests of version 1, which have no hints"):
-        run(EMBEDDED, tmp_path / "run", budget=10, hint="avoid silu")
+        run(tmp_path / "old", tmp_path / "run", budget=10, hint="avoid silu")
     assert not (tmp_path / "run").exists()
 
 
