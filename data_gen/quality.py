@@ -47,6 +47,8 @@ class Counted:
     evaluations: Counter[int] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     repeated: Counter[str] = field(default_factory=Counter)
+    differences: Counter[int] = field(default_factory=Counter)
+    """Of the outcomes of a pair's answers, in tenths; empty where the dataset has no pairs."""
     highest_seed: int = -1
 
 
@@ -76,6 +78,8 @@ def _add(found: Counted, known: set[int], row: Mapping[str, Any]) -> None:
     found.repeated[role] += mark in known
     known.add(mark)
     found.highest_seed = max(found.highest_seed, row["seed"])
+    if "rejected" in row:
+        found.differences[math.floor(10 * (row["outcome"] - row["outcome_rejected"]))] += 1
     if role == "navigator":
         found.variables[row["variables"]] += 1
         found.evaluations[row["evaluations"]] += 1
@@ -144,6 +148,10 @@ def page(found: Counted, manifest: Mapping[str, Any]) -> str:
         "<h2>Coverage</h2>",
         _bars("Navigator’s examples by evaluations so far", found.evaluations),
         _bars("by variables of the space", found.variables),
+        *(
+            [_bars("Pairs by how much more the better answer brought (tenths)", found.differences)]
+            * bool(found.differences)
+        ),
         "<h2>Lengths in tokens</h2>",
         *(_bars(f"{role}: prompt (hundreds)", found.prompt[role]) for role in ROLES),
         *(_bars(f"{role}: answer (tens)", found.completion[role]) for role in ROLES),

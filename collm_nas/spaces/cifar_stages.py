@@ -32,20 +32,21 @@ class CifarStages(CategoricalSpace):
 
     def __init__(self) -> None:
         super().__init__(NAME, VARIABLES, template=TEMPLATE, description=DESCRIPTION)
-        self._networks = ofa_mbv3.create("cifar-mbconv")
+        self.networks = ofa_mbv3.create("cifar-mbconv")
+        """The space of its supernet."""
 
     def in_supernet(self, arch: Architecture) -> Architecture:
         """The same network as an architecture of `cifar-mbconv`, whose supernet has its weights."""
         early, late, kernel, *expands = (
             int(variable.choices[c]) for variable, c in zip(VARIABLES, arch.choices, strict=True)
         )
-        return self._networks.parse(
+        return self.networks.parse(
             {"d": [early, early, late, late], "ks": kernel, "e": [e for e in expands for _ in range(SLOTS)]}
         )
 
     def cost(self, arch: Architecture) -> dict[str, float]:
         """`flops` (multiply-adds of one image) and `params` (trainable)."""
-        return self._networks.cost(self.in_supernet(arch))
+        return self.networks.cost(self.in_supernet(arch))
 
 
 def create() -> CifarStages:

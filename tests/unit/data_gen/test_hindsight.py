@@ -102,6 +102,8 @@ def test_the_manifest_carries_over_what_the_model_has_seen(tmp_path: Path) -> No
     assert manifest["settings"]["model"] == f"navigator:{'1' * 16},generator:{'2' * 16}"
     assert "a model trained on them has seen a-table" in quality.write(tmp_path, manifest)
     assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
+    assert sum(quality.count(tmp_path).differences.values()) == len(pairs(tmp_path))
+    assert "how much more the better answer brought" in (tmp_path / "quality.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ SPACE = spaces.load("cifar-stages")
 
 def test_an_architecture_in_the_words_of_its_supernet():
     arch = SPACE.parse("depth 1 3 | kernel 5 | expand 2 4 4 6")
-    found = json.loads(SPACE.whole.format(SPACE.in_supernet(arch)))
+    found = json.loads(SPACE.networks.format(SPACE.in_supernet(arch)))
     assert found["d"] == [1, 1, 3, 3]
     assert [found["e"][i] for i in (0, 3, 6, 7, 8, 9, 10, 11)] == [2, 4, 4, 4, 4, 6, 6, 6]
     assert [found["ks"][i] for i in (0, 3, 6, 9)] == [5] * 4
@@ -29,7 +29,7 @@ def test_costs_are_those_of_the_supernet_s_network():
     from collm_nas import supernets
 
     arch = SPACE.sample(random.Random(0))
-    network = supernets.fresh(SPACE.whole).network(SPACE.in_supernet(arch))
+    network = supernets.fresh(SPACE.networks).network(SPACE.in_supernet(arch))
     assert SPACE.cost(arch)["params"] == sum(p.numel() for p in network.parameters())
 
 
