@@ -33,7 +33,6 @@ from collm_nas.api import (
     Role,
     UserError,
 )
-from collm_nas.presets import check_top_p
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import Strategy
 
@@ -226,10 +225,9 @@ def create(
     `reasoning`: tokens of free thinking before each call's answers. `hint`: a user's advice, for the Navigator.
     `kind`: a Coordinator of which one part is another. `top_p`: each token among the likeliest that hold this share.
 
-    Raises UserError where the space is too large for the compact encoding, `strategies` is below 1, `top_p` is none, or
-    the model never learnt to read hints.
+    Raises UserError where the space is too large for the compact encoding, `strategies` is below 1, or the model never
+    learnt to read hints.
     """
-    check_top_p(top_p)
     if strategies is not None and (type(strategies) is not int or strategies < 1):
         raise UserError(
             f"strategies {strategies!r} must be a whole number of at least 1, how many a round is made from"

@@ -35,7 +35,6 @@ from collm_nas.api import (
     Turn,
     UserError,
 )
-from collm_nas.presets import check_top_p
 from collm_nas.spaces.base import CategoricalSpace
 
 FEWEST, MOST = 10, 20
@@ -262,7 +261,6 @@ def create(
 ) -> Paper:
     """The paper's search; `prompts`: a folder with other texts for some of its prompts, `target`: told to the models.
 
-    Raises UserError where a text can't be used, or `top_p` is none.
+    Raises UserError where a text can't be used.
     """
-    check_top_p(top_p)
     return Paper(problem, engine, decoding, temperature, reasoning, texts(prompts), target, top_p)

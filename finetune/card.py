@@ -17,8 +17,9 @@ def card(recipe: Recipe, manifest: dict[str, Any], about: str) -> str:
     given = " ".join("--dataset DIR" for _ in manifest["datasets"])
     named = "" if recipe.base else " --model MODEL"
     named += f" --quantize {recipe.quantize}" if recipe.quantize else ""
-    changes = _changes(recipe)
-    named += " --config FILE" if changes else ""
+    changed = changes(manifest["recipe"])
+    named += " --config FILE" if changed else ""
+    told = f"\n  FILE changes the recipe: {changed}." if changed else ""
     losses = ", ".join(f"{name} {value}" for name, value in loss.items())
     return f"""# Model card: {recipe.name}
 
@@ -29,7 +30,7 @@ optimises *in context*, from what it is shown of a search.
 {trained}
 - Tables, supernets and logs read, by the base as well: {_read(manifest["sources"])}
 - Made by: `{commands}`,
-  then `collm-nas finetune{named} --recipe {recipe.name} {given} --out DIR`.{changes}
+  then `collm-nas finetune{named} --recipe {recipe.name} {given} --out DIR`.{told}
 - Loss at the end, nats a target token: {losses}.{_validation(manifest)}
 - Digest version {manifest["digest_version"]}, encoding {manifest["encoding"]}.
   Hashes of weights, tokenizer and data: manifest.json.
@@ -38,12 +39,11 @@ optimises *in context*, from what it is shown of a search.
 """
 
 
-def _changes(recipe: Recipe) -> str:
-    """What a --config file changed."""
-    usual = RECIPES.get(recipe.name, recipe)
-    found = begun.differences(begun.plain(usual), begun.plain(recipe))
-    said = ", ".join(f"{key} {value}" for key, _, value in found if key != "quantize")
-    return f"\n  FILE changes the recipe: {said}." if said else ""
+def changes(recipe: dict[str, Any]) -> str:
+    """What a --config file changed in this recipe, which is told as in a manifest."""
+    usual = begun.plain(RECIPES[recipe["name"]]) if recipe["name"] in RECIPES else recipe
+    found = begun.differences(usual, recipe)
+    return ", ".join(f"{key} {value}" for key, _, value in found if key != "quantize")
 
 
 def _validation(manifest: dict[str, Any]) -> str:

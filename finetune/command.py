@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantize", metavar="nf4", help="keep the base in 4 bits under the adapters (QLoRA; extra qlora)"
     )
     parser.add_argument("--merge", action="store_true", help="also write each adapter with its base as one model")
-    parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too, in DIR/work/tensorboard")
+    parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too, beside the checkpoints")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the model folder; resumes there")
 
 

@@ -19,10 +19,11 @@ from collm_nas.api import UserError
 from finetune.quantized import KINDS
 from finetune.recipes import Recipe, Shape, Training
 
-_NOT_ZERO = {"steps", "stop", "batch", "micro_batch", "save_every", "longest", "rank", "alpha"} | {
-    one.name for one in fields(Shape) if one.name != "initial"
-}
-_NOT_ZERO |= {"searches", "points", "group", "batches", "log_every"}
+_NOT_ZERO = {
+    "steps", "stop", "batch", "micro_batch", "save_every", "log_every", "longest", "rank", "alpha",
+    "searches", "points", "group", "batches",
+    *(one.name for one in fields(Shape) if one.name != "initial"),
+}  # fmt: skip
 _SHARES = {"generator_share", "final", "betas", "large", "huge", "real"}
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.traces import Policy
-from finetune import watch
+from finetune import further, watch
 from finetune.further import REFERENCE, TRAINED, Curve, quietly
 from finetune.recipes import Preference
-from finetune.trainer import checkpointing, last_checkpoint
 from finetune.validation import SHOWN
 from finetune.watch import Watch
 
@@ -30,17 +29,8 @@ Columns = dict[str, list[list[int]]]
 def run(policy: Policy, adapter: Path, stage: Preference, pairs: Columns, work: Path, shown: Watch) -> Curve:
     """Train the policy's Navigator (from the last checkpoint under `work`, if any) and return what was logged.
     `adapter`: the weights that it starts from; `shown`: what is shown meanwhile."""
-    from transformers import PrinterCallback
-
     trainer = create(policy, adapter, stage, pairs, work)
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(watch.lines(shown, stage.steps))
-    if shown.tensorboard is not None:
-        trainer.add_callback(watch.tensorboard(shown.tensorboard))
-    if shown.validation is not None:
-        trainer.add_callback(watch.validate(shown.validation, stage.validate_every, stage.steps, trainer.log))
-    with quietly():
-        trainer.train(resume_from_checkpoint=last_checkpoint(work, stage.steps))
+    further.go(trainer, stage, work, shown, watch.lines(shown, stage.steps))
     names = {"step": "step", "loss": "loss", **watch.PAIRS, **{name: name for name in SHOWN}}
     rows = [{said: row[name] for name, said in names.items() if name in row} for row in trainer.state.log_history]
     return [row for row in rows if len(row) > 1]
@@ -49,7 +39,7 @@ def run(policy: Policy, adapter: Path, stage: Preference, pairs: Columns, work: 
 def create(policy: Policy, adapter: Path, stage: Preference, pairs: Columns, work: Path) -> DPOTrainer:
     """The trainer, with nothing trained yet."""
     from datasets import Dataset
-    from trl import DPOTrainer
+    from trl import DPOConfig, DPOTrainer
 
     class PairsDPOTrainer(DPOTrainer):
         """Takes pairs as they are, and logs a validation without what trl measured of the pairs."""
@@ -72,7 +62,17 @@ def create(policy: Policy, adapter: Path, stage: Preference, pairs: Columns, wor
     with quietly():
         trainer = PairsDPOTrainer(
             model=model,
-            args=_arguments(stage, work),
+            args=further.arguments(
+                DPOConfig,
+                stage,
+                work,
+                stage.batch,
+                beta=stage.beta,
+                loss_type=["sigmoid", "sft"] if stage.sft else ["sigmoid"],
+                loss_weights=[1.0, stage.sft] if stage.sft else [1.0],
+                max_length=None,
+                lr_scheduler_type="linear",
+            ),
             train_dataset=Dataset.from_dict(pairs),
             processing_class=policy.tokenizer,
         )
@@ -82,36 +82,3 @@ def create(policy: Policy, adapter: Path, stage: Preference, pairs: Columns, wor
     for config in model.peft_config.values():
         config.base_model_name_or_path = ""  # else peft looks for that base, with each checkpoint, where none may be
     return trainer
-
-
-def _arguments(stage: Preference, work: Path) -> Any:
-    import torch
-    from trl import DPOConfig
-
-    gpu = torch.cuda.is_available()
-    micro = max(n for n in range(1, stage.micro_batch + 1) if stage.batch % n == 0)
-    return DPOConfig(
-        output_dir=str(work),
-        max_steps=stage.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=stage.batch // micro,
-        beta=stage.beta,
-        loss_type=["sigmoid", "sft"] if stage.sft else ["sigmoid"],
-        loss_weights=[1.0, stage.sft] if stage.sft else [1.0],
-        max_length=None,
-        learning_rate=stage.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=stage.warmup,
-        max_grad_norm=stage.clip,
-        logging_steps=min(stage.log_every, stage.steps),
-        save_strategy="steps",
-        save_steps=stage.save_every,
-        save_total_limit=2,
-        bf16=False,
-        **{checkpointing(DPOConfig): False},
-        use_cpu=not gpu,
-        dataloader_pin_memory=False,
-        report_to="none",
-        disable_tqdm=True,
-        seed=stage.seed,
-    )

@@ -15,9 +15,10 @@ from typing import Any
 
 from collm_nas.api import UserError
 from collm_nas.traces import Policy
-from finetune import bases, begun, processes
-from finetune.recipes import RECIPES, Recipe
-from finetune.trainer import name_base
+from finetune import bases, begun, manifests, processes, watch
+from finetune.card import changes
+from finetune.recipes import RECIPES, Further, Recipe
+from finetune.trainer import checkpointing, last_checkpoint, name_base
 from finetune.validation import SHOWN, Validation
 from finetune.watch import Watch
 
@@ -88,6 +89,45 @@ def train(
     (part / TRAINED).rename(target)
 
 
+def arguments(config: Any, stage: Further, work: Path, of_a_step: int, **own: Any) -> Any:
+    """trl's arguments of this kind; `of_a_step`: answers, or pairs, that one step takes."""
+    import torch
+
+    micro = max(n for n in range(1, stage.micro_batch + 1) if of_a_step % n == 0)
+    return config(
+        output_dir=str(work),
+        max_steps=stage.steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=of_a_step // micro,
+        learning_rate=stage.learning_rate,
+        warmup_steps=stage.warmup,
+        max_grad_norm=stage.clip,
+        logging_steps=min(stage.log_every, stage.steps),
+        save_strategy="steps",
+        save_steps=stage.save_every,
+        save_total_limit=2,
+        bf16=False,
+        **{checkpointing(config): False},
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+        report_to="none",
+        disable_tqdm=True,
+        seed=stage.seed,
+        **own,
+    )
+
+
+def go(trainer: Any, stage: Further, work: Path, shown: Watch, lines: Any) -> None:
+    """Train, from the last checkpoint under `work` if there is one; `lines`: the callback that says how far it is."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    for callback in watch.callbacks(shown, lines, stage.validate_every, stage.steps, trainer.log):
+        trainer.add_callback(callback)
+    with quietly():
+        trainer.train(resume_from_checkpoint=last_checkpoint(work, stage.steps))
+
+
 def curve(out: Path) -> Curve:
     """What was logged of the training of `out/navigator`."""
     rows: Curve = json.loads((out / TRAINED / "loss.json").read_text())
@@ -113,11 +153,6 @@ def finish(
 
 def _manifest(recipe: Recipe, out: Path, start: Start) -> dict[str, Any]:
     """That of the model it started from, and what became of it: its sources and datasets are still what was seen."""
-    import peft
-    import torch
-    import transformers
-    import trl
-
     base = _base(start, out)
     validated = [{name: row[name] for name in SHOWN if name in row} for row in curve(out) if "regret" in row]
     weights = [path for part in ("base", *ROLES) for path in sorted((out / part).glob("*.safetensors"))]
@@ -125,12 +160,11 @@ def _manifest(recipe: Recipe, out: Path, start: Start) -> dict[str, Any]:
         **start.manifest,
         "name": recipe.name,
         **({} if base is None else {"base": base}),
-        "recipe": begun.plain(recipe),
-        "recipe_hash": hashlib.sha256(json.dumps(begun.plain(recipe), sort_keys=True).encode()).hexdigest(),
-        "weights": {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in weights},
+        **manifests.of_recipe(recipe),
+        "weights": manifests.hashes(out, weights),
         "loss": _others(start.manifest, "loss"),
         "validation": _others(start.manifest, "validation") | dict(zip([TRAINED], validated[-1:], strict=False)),
-        "versions": {m.__name__: m.__version__ for m in (torch, transformers, trl, peft)},
+        "versions": manifests.versions(),
     }
 
 
@@ -154,15 +188,13 @@ def _card(manifest: dict[str, Any], start: Start, told: str) -> str:
 
 The Navigator of {start.name}
 ({hashes}),
-{told}{_changes(manifest)}.
+{told}{_config(manifest)}.
 
 {earlier}"""
 
 
-def _changes(manifest: dict[str, Any]) -> str:
-    """What a --config file changed."""
-    found = begun.differences(begun.plain(RECIPES[manifest["name"]]), manifest["recipe"])
-    said = ", ".join(f"{key} {value}" for key, _, value in found)
+def _config(manifest: dict[str, Any]) -> str:
+    said = changes(manifest["recipe"])
     return f", with --config FILE: {said}" if said else ""
 
 

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.traces import Policy
-from finetune import groups, masked, watch
+from finetune import further, groups, masked
 from finetune.further import REFERENCE, TRAINED, quietly
 from finetune.recipes import Reinforcement
-from finetune.trainer import checkpointing, last_checkpoint
 from finetune.validation import SHOWN
-from finetune.watch import Watch, duration
+from finetune.watch import Watch, duration, say_validation
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer
@@ -35,17 +34,8 @@ entropy under the mask, and where the seconds went."""
 def run(policy: Policy, adapter: Path, stage: Reinforcement, work: Path, shown: Watch) -> GRPOTrainer:
     """Train the policy's Navigator (from the last checkpoint under `work`, if any); logs are in the trainer's state.
     `adapter`: the weights that it starts from; `shown`: what is shown meanwhile."""
-    from transformers import PrinterCallback
-
     trainer = create(policy, adapter, stage, work)
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(lines(shown, stage.steps))
-    if shown.tensorboard is not None:
-        trainer.add_callback(watch.tensorboard(shown.tensorboard))
-    if shown.validation is not None:
-        trainer.add_callback(watch.validate(shown.validation, stage.validate_every, stage.steps, trainer.log))
-    with quietly():
-        trainer.train(resume_from_checkpoint=last_checkpoint(work, stage.steps))
+    further.go(trainer, stage, work, shown, lines(shown, stage.steps))
     policy.model.set_adapter(TRAINED)
     return trainer
 
@@ -113,38 +103,20 @@ def rollouts_by(policy: Policy, stage: Reinforcement, spent: groups.Spent) -> Ca
 
 
 def _arguments(stage: Reinforcement, work: Path) -> Any:
-    import torch
     from trl import GRPOConfig
 
-    gpu = torch.cuda.is_available()
-    strategies = stage.searches * stage.points * stage.group
-    micro = max(n for n in range(1, stage.micro_batch + 1) if strategies % n == 0)
-    return GRPOConfig(
-        output_dir=str(work),
-        max_steps=stage.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=strategies // micro,
+    return further.arguments(
+        GRPOConfig,
+        stage,
+        work,
+        stage.searches * stage.points * stage.group,
         num_generations=stage.group,
         temperature=1.0,
         shuffle_dataset=False,
         scale_rewards="group" if stage.scaled else "none",
         loss_type="dapo",  # the sum over all tokens at which there was a choice: long strategies count no less
         beta=0.0,  # see `create`
-        learning_rate=stage.learning_rate,
         lr_scheduler_type="constant_with_warmup",
-        warmup_steps=stage.warmup,
-        max_grad_norm=stage.clip,
-        logging_steps=min(stage.log_every, stage.steps),
-        save_strategy="steps",
-        save_steps=stage.save_every,
-        save_total_limit=2,
-        bf16=False,
-        **{checkpointing(GRPOConfig): False},
-        use_cpu=not gpu,
-        dataloader_pin_memory=False,
-        report_to="none",
-        disable_tqdm=True,
-        seed=stage.seed,
     )
 
 
@@ -169,9 +141,7 @@ def lines(shown: Watch, last: int) -> Any:
                 brought = f"strategies bring {logs['reward']:+.4f} (spread {logs['reward_std']:.4f})"
                 shown.say(f"{shown.name}: step {step} of {last}, {brought}, entropy {logs['entropy']:.2f}, {pace}")
                 self.told = now, step
-            found = [f"{words} {logs[name]:.4f}" for name, words in SHOWN.items() if name in logs]
-            if found:
-                shown.say(f"{shown.name}: step {step}, validation: {', '.join(found)}")
+            say_validation(shown, step, logs)
 
     return Lines()
 

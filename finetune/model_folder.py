@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from collm_nas.api import Role, UserError
 from collm_nas.prompts import vocabulary_hash
-from finetune import bases, begun, data, processes, quantized
+from finetune import bases, begun, data, manifests, processes, quantized
 from finetune.bases import Base
 from finetune.card import card
 from finetune.job import Job
@@ -37,7 +35,7 @@ def build(
     """Train what is missing under `out` and return it; a killed run goes on where its last checkpoint was.
 
     `model`, called `name` by the user: a folder whose base gets new adapters; else the recipe trains one from scratch.
-    `tensorboard`: event files in `out/work/tensorboard`; `merged`: also each adapter with its base as one model.
+    `tensorboard`: event files, beside the checkpoints; `merged`: also each adapter with its base as one model.
     Raises UserError where `out` was begun with another recipe, dataset or model.
     """
     mined = [data.read_manifest(dataset) for dataset in datasets]
@@ -92,10 +90,6 @@ def _one_version(mined: Sequence[dict[str, Any]]) -> int:
 
 
 def _manifest(job: Job, mined: Sequence[dict[str, Any]], base: Base) -> dict[str, Any]:
-    import peft
-    import torch
-    import transformers
-    import trl
     from transformers import AutoTokenizer
 
     recipe, out = job.recipe, job.out
@@ -108,19 +102,15 @@ def _manifest(job: Job, mined: Sequence[dict[str, Any]], base: Base) -> dict[str
         "encoding": "compact",
         **({} if base.named is None else {"base": base.named}),
         "sources": base.sources | {name: sha for one in mined for name, sha in one["sources"].items()},
-        "datasets": [
-            {key: one[key] for key in ("miner", "labeller", "settings", "sources", "command", "shards")}
-            for one in mined
-        ],
+        "datasets": manifests.of_datasets(mined),
         **({} if recipe.quantize is None else {"quantize": recipe.quantize}),
-        "recipe": asdict(recipe),
-        "recipe_hash": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
+        **manifests.of_recipe(recipe),
         "tokenizer": vocabulary_hash(vocabulary),
-        "weights": {str(path.relative_to(out)): _sha256(path) for path in weights},
+        "weights": manifests.hashes(out, weights),
         "loss": {folder.name: _last_loss(folder) for folder in curves},
         "held_out": len(job.held),
         "validation": {folder.name: found for folder in curves if (found := _last_validation(folder))},
-        "versions": {m.__name__: m.__version__ for m in (torch, transformers, trl, peft)},
+        "versions": manifests.versions(),
     }
 
 
@@ -136,7 +126,3 @@ def _last_validation(folder: Path) -> dict[str, float]:
     rows: list[dict[str, float]] = json.loads((folder / "loss.json").read_text())
     last = [row for row in rows if not row.keys().isdisjoint(SHOWN)][-1:]
     return {name: row[name] for row in last for name in SHOWN if name in row}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from collm_nas.api import UserError
-from finetune import data, dpo, further, pairs
+from finetune import data, dpo, further, manifests, pairs
 from finetune.further import TRAINED, Start
 from finetune.recipes import Preference, Recipe
 from finetune.watch import PAIRS, Watch
@@ -54,7 +54,7 @@ def build(
         "pairs": count,
         **{name: further.ends(rows, name) for name in ("loss", *PAIRS.values())},
     }
-    seen = [{key: one[key] for key in _LINEAGE} for one in mined]
+    seen = manifests.of_datasets(mined)
     more = {
         "preferred": done,
         "sources": start.manifest["sources"] | {name: sha for one in mined for name, sha in one["sources"].items()},
@@ -62,9 +62,6 @@ def build(
     }
     further.finish(recipe, out, start, more, lambda manifest: _told(manifest, seen))
     return out
-
-
-_LINEAGE = ("miner", "labeller", "settings", "sources", "command", "shards")
 
 
 def _check_version(start: Start, mined: Sequence[dict[str, Any]]) -> None:

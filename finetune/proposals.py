@@ -6,6 +6,7 @@ choices. Its *regret* is (optimum - value) / (optimum - median), without noise: 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from collm_nas import prompts
 from collm_nas.api import Architecture
 from collm_nas.evaluators.landscape import VALIDATION, Family, LandscapeEvaluator, draw
-from collm_nas.spaces.base import CHOICE_CHARS, LETTERS
+from collm_nas.spaces.base import CHOICE_CHARS, LETTERS, CategoricalSpace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -28,16 +29,17 @@ _FAMILY = Family(variables=(5, 8), choices=(2, 5), conditional=0.0, capped=0.0)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A landscape, what the model reads of it, and the regret of the best point it is shown."""
+    """A landscape, what the model reads of it, and two regrets that need no model: of the best point it is shown, and
+    of the choices that the evidence lists first."""
 
     landscape: LandscapeEvaluator
     prompt: str
     shown: float
+    listed: float
 
     def regret(self, arch: Architecture) -> float:
         """Of one architecture."""
-        made = self.landscape
-        return (made.optimum - made.report(arch)["true"]) / (made.optimum - made.median)
+        return _regret(self.landscape, arch)
 
 
 @lru_cache
@@ -51,9 +53,19 @@ def _question(seed: int, digest_version: int) -> Question:
     rng = Random(seed)
     archs = list(dict.fromkeys(made.space.sample(rng) for _ in range(POINTS)))
     values = [found.fitness for found in made.evaluate(archs)]
-    asked = Question(made, prompts.digest(made.space, archs, values, version=digest_version), 0.0)
+    prompt = prompts.digest(made.space, archs, values, version=digest_version)
     best = max(zip(values, archs, strict=True), key=lambda one: one[0])[1]
-    return Question(made, asked.prompt, asked.regret(best))
+    return Question(made, prompt, _regret(made, best), _regret(made, listed_first(made.space, prompt)))
+
+
+def _regret(made: LandscapeEvaluator, arch: Architecture) -> float:
+    return (made.optimum - made.report(arch)["true"]) / (made.optimum - made.median)
+
+
+def listed_first(space: CategoricalSpace, prompt: str) -> Architecture:
+    """The first line of a digest's evidence, which has the most promising choice of every variable."""
+    line = prompt.partition("<r0>")[2].partition("<r1>")[0]
+    return space.parse(re.sub("<[^>]*>", "", line), "compact")
 
 
 def first_anchor(model: Any, tokenizer: PreTrainedTokenizerFast, question: Question) -> Architecture:
@@ -75,7 +87,11 @@ def first_anchor(model: Any, tokenizer: PreTrainedTokenizerFast, question: Quest
 
 
 def measure(model: Any, tokenizer: PreTrainedTokenizerFast, digest_version: int) -> dict[str, float]:
-    """Mean regret of the model's first anchors, and of the best points that it was shown."""
+    """Mean regret of the model's first anchors, of the best points that it was shown, and of what was listed first."""
     asked = questions(digest_version)
     regrets = [one.regret(first_anchor(model, tokenizer, one)) for one in asked]
-    return {"regret": sum(regrets) / len(asked), "regret_shown": sum(one.shown for one in asked) / len(asked)}
+    return {
+        "regret": sum(regrets) / len(asked),
+        "regret_shown": sum(one.shown for one in asked) / len(asked),
+        "regret_listed": sum(one.listed for one in asked) / len(asked),
+    }

@@ -49,10 +49,25 @@ class Lora:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reinforcement:
-    """GRPO of a Navigator by what its strategies bring on fresh landscapes (`finetune.grpo`)."""
+class Further:
+    """What the stages have in common by which a Navigator goes on learning."""
 
     steps: int
+    micro_batch: int  # answers, or pairs, of one pass, at most
+    learning_rate: float
+    warmup: int = 5  # steps
+    clip: float = 1.0
+    save_every: int  # steps
+    log_every: int = 5  # steps
+    validate_every: int = 0  # steps between two validations (regret of proposals); 0: none
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reinforcement(Further):
+    """GRPO of a Navigator by what its strategies bring on fresh landscapes (`finetune.grpo`); after the warm-up its
+    learning rate is constant."""
+
     searches: int = 2  # a step, each on a landscape of its own
     points: int = 3  # of each search, at which a group of strategies is sampled
     group: int = 8  # strategies at a point, at least 2
@@ -62,33 +77,23 @@ class Reinforcement:
     huge: float = 0.1
     real: float = 0.1
     scaled: bool = True  # advantages in standard deviations of their group
-    micro_batch: int = 16  # strategies of one pass, at most
+    micro_batch: int = 16
     learning_rate: float = 1e-4
-    warmup: int = 5  # steps; then the rate is constant
     beta: float = 0.0  # weight of the KL divergence from the model it starts from, under the mask
-    clip: float = 1.0
-    save_every: int = 10  # steps
-    log_every: int = 5  # steps
-    validate_every: int = 0  # steps between two validations (regret of proposals); 0: none
-    seed: int = 0
+    save_every: int = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preference:
-    """DPO of a Navigator by pairs of its strategies, of which one brought more (`finetune.dpo`)."""
+class Preference(Further):
+    """DPO of a Navigator by pairs of its strategies, of which one brought more (`finetune.dpo`); after the warm-up its
+    learning rate falls evenly, to 0 at the end."""
 
-    steps: int
     batch: int = 32  # pairs a step; fewer where a pass over the dataset ends
-    micro_batch: int = 8  # pairs of one pass, at most
+    micro_batch: int = 8
     beta: float = 0.1  # how much the distance from the model it starts from weighs; higher: stays nearer
     sft: float = 0.0  # weight of the better answers' own loss (nats a token) beside that of the pairs
     learning_rate: float = 5e-5
-    warmup: int = 5  # steps; then the rate falls evenly, to 0 at the end
-    clip: float = 1.0
-    save_every: int = 20  # steps
-    log_every: int = 5  # steps
-    validate_every: int = 0  # steps between two validations (regret of proposals); 0: none
-    seed: int = 0
+    save_every: int = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -124,19 +124,11 @@ def run(
     trainer.remove_callback(PrinterCallback)
     _in_float32(trainer.model)
     last = min(training.steps, training.stop or training.steps)
-    for callback in _callbacks(shown, training, last, trainer) if shown else ():
-        trainer.add_callback(callback)
+    if shown is not None:
+        for callback in watch.callbacks(shown, watch.lines(shown, last), training.validate_every, last, trainer.log):
+            trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=last_checkpoint(work, last))
     return trainer
-
-
-def _callbacks(shown: Watch, training: Training, last: int, trainer: SFTTrainer) -> list[Any]:
-    made = [watch.lines(shown, last)]
-    if shown.tensorboard is not None:
-        made.append(watch.tensorboard(shown.tensorboard))
-    if shown.validation is not None and training.validate_every:
-        made.append(watch.validate(shown.validation, training.validate_every, last, trainer.log))
-    return made
 
 
 def _in_float32(model: Any) -> None:

@@ -13,7 +13,12 @@ from finetune import loss, proposals
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SHOWN = {"held_out": "held-out loss", "regret": "regret of proposals", "regret_shown": "of the best shown"}
+SHOWN = {
+    "held_out": "held-out loss",
+    "regret": "regret of proposals",
+    "regret_shown": "of the best shown",
+    "regret_listed": "of what the digest lists first",
+}
 """What is measured, and its words."""
 
 
@@ -28,7 +33,8 @@ class Validation:
     digest_version: int | None = None
 
     def measure(self, model: Any) -> dict[str, float]:
-        """`held_out`: nats a target token; `regret`: of proposals, and `regret_shown`: of the best they were shown."""
+        """`held_out`: nats a target token; `regret`: of proposals, `regret_shown`: of the best they were shown,
+        `regret_listed`: of the choices that their evidence lists first."""
         with undisturbed(model):
             found = {"held_out": loss.mean_loss(model, self.examples, self.batch)} if self.examples else {}
             if self.digest_version is not None:

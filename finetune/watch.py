@@ -49,6 +49,16 @@ def check_tensorboard() -> None:
         raise UserError("--tensorboard needs the extra of that name: pip install 'collm-nas[tensorboard]'") from None
 
 
+def callbacks(watch: Watch, shown: Any, every: int, last: int, log: Callable[[dict[str, float]], None]) -> list[Any]:
+    """`shown`, which says how far it is, and what else is asked for; `every`: steps between two validations."""
+    made = [shown]
+    if watch.tensorboard is not None:
+        made.append(tensorboard(watch.tensorboard))
+    if watch.validation is not None and every:
+        made.append(validate(watch.validation, every, last, log))
+    return made
+
+
 def lines(watch: Watch, last: int) -> Any:
     """A callback that says how far the training is, where it logs; `last`: its last step."""
     from transformers import TrainerCallback
@@ -68,11 +78,16 @@ def lines(watch: Watch, last: int) -> Any:
                     more.append(f"{logs['tokens_per_second']:,.0f} tokens/s")
                 told = ", ".join([f"loss {logs['loss']:.4f}", *more, f"{duration(left)} left"])
                 watch.say(f"{watch.name}: step {step} of {last}, {told}")
-            found = [f"{words} {logs[name]:.4f}" for name, words in SHOWN.items() if name in logs]
-            if found:
-                watch.say(f"{watch.name}: step {step}, validation: {', '.join(found)}")
+            say_validation(watch, step, logs)
 
     return Lines()
+
+
+def say_validation(watch: Watch, step: int, logs: dict[str, float]) -> None:
+    """A line, where something was measured."""
+    found = [f"{words} {logs[name]:.4f}" for name, words in SHOWN.items() if name in logs]
+    if found:
+        watch.say(f"{watch.name}: step {step}, validation: {', '.join(found)}")
 
 
 def duration(seconds: float) -> str:

@@ -163,13 +163,13 @@ def run(lora: bool, batch: int, steps: int, rounds: int, work: Path) -> dict[str
     mine(Landscapes(landscapes=max(20, batch * steps // 2), digests=2, form=Form(targets=1)), work / "mined")
     case = Case(work / "mined", work, lora, batch, steps)
     _, _, examples, _ = case.parts()  # tokenized once, before any clock
+    tokens = batch * statistics.mean(examples["length"])
+    assert tokens >= LEAST, f"{tokens:.0f} tokens a step are fewer than {LEAST}; give a larger --batch"
     found: dict[str, list[dict[str, float]]] = {name: [] for name in LOOPS}
     for _ in range(rounds):
         for name in LOOPS:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
                 found[name].append(fresh.submit(measure, name, case).result())
-    tokens = batch * statistics.mean(examples["length"])
-    assert tokens >= LEAST, f"{tokens:.0f} tokens a step are fewer than {LEAST}; give a larger --batch"
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "threads": torch.get_num_threads(),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
 from collm_nas.api import Variable
 from collm_nas.prompts import DIGEST_VERSION, vocabulary_hash
 from collm_nas.spaces.base import CategoricalSpace
+
+if TYPE_CHECKING:
+    from inference.engines.transformers import TransformersEngine
 
 CHOICES = ("1", "10", "k", "k3", "mb3_k3")  # some begin others; a letter with and without its pair
 
@@ -84,3 +87,13 @@ def build_model(folder: Path) -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
+
+
+def load_model(folder: Path) -> TransformersEngine:
+    """The engine of a model folder, as a search has it."""
+    from inference import engines
+    from inference.engines.transformers import TransformersEngine
+
+    made = engines.load("transformers", folder, sampling="rejection")
+    assert isinstance(made, TransformersEngine)
+    return made

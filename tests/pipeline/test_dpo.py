@@ -17,19 +17,12 @@ from collm_nas.cli import main
 from finetune import dpo, pairs
 from finetune.recipes import Preference
 from finetune.watch import Watch
-from inference import engines
-from inference.engines.transformers import TransformersEngine
 from tests.inference.small import build_model
+from tests.inference.small import load_model as load
 
 STAGE = Preference(steps=2, batch=4, micro_batch=2, log_every=1)
 ADAPTER = "navigator/adapter_model.safetensors"
 MINE = ["mine", "--source", "hindsight", "--landscapes", "4", "--large", "0", "--huge", "0", "--real", "0"]
-
-
-def load(folder: Path) -> TransformersEngine:
-    made = engines.load("transformers", folder, sampling="rejection")
-    assert isinstance(made, TransformersEngine)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +106,8 @@ def test_the_commands_leave_a_model_that_searches(model: Path, mined: Path, tune
     rows = json.loads((tuned / "navigator" / "loss.json").read_text())
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
     assert all({"margin", "accuracy"} <= row.keys() for row in rows if "loss" in row)
-    assert "with --config FILE: preference.steps 3, preference.batch 4" in (tuned / "README.md").read_text()
+    card = (tuned / "README.md").read_text()
+    assert "with --config FILE: preference.steps 3, " in card and ", preference.batch 4" in card
     assert main(["search", "--model", str(tuned), "--budget", "16", "--out", str(tmp_path / "run")]) == 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["counts"]["evaluated"] == 16
 

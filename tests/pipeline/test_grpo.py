@@ -19,20 +19,13 @@ from collm_nas.strategy import Strategy
 from finetune import groups, grpo
 from finetune.recipes import Reinforcement
 from finetune.watch import Watch
-from inference import engines
-from inference.engines.transformers import TransformersEngine
 from tests.inference.small import build_model
+from tests.inference.small import load_model as load
 
 STAGE = Reinforcement(
     steps=2, searches=2, points=1, group=4, longest=15, large=0.0, huge=0.0, real=0.0, micro_batch=4, log_every=1
 )
 MADE = draw(5, family=Family(variables=(4, 4), choices=(3, 4), conditional=0.0, capped=0.0))
-
-
-def load(folder: Path) -> TransformersEngine:
-    made = engines.load("transformers", folder, sampling="rejection")
-    assert isinstance(made, TransformersEngine)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +126,8 @@ def test_the_command_leaves_a_model_that_searches(model: Path, tuned: Path, tmp_
     assert [row["step"] for row in rows if "reward" in row] == [1, 2]
     assert all({"reward_std", "kl", "seconds/rollouts"} <= row.keys() for row in rows if "reward" in row)
     assert "regret" in manifest["validation"]["navigator"]
-    assert "with --config FILE: reinforcement.steps 2, reinforcement.searches 1" in (tuned / "README.md").read_text()
+    card = (tuned / "README.md").read_text()
+    assert "with --config FILE: reinforcement.steps 2, " in card and ", reinforcement.searches 1" in card
     assert main(["search", "--model", str(tuned), "--budget", "16", "--out", str(tmp_path / "run")]) == 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["counts"]["evaluated"] == 16
 

@@ -15,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from collm_nas.api import Architecture, UserError
+from collm_nas import prompts
+from collm_nas.api import Architecture, UserError, Variable
 from collm_nas.cli import main
 from collm_nas.evaluators.landscape import VALIDATION
 from collm_nas.prompts import ANCHOR_TOKEN
+from collm_nas.spaces.base import CategoricalSpace
 from data_gen.examples import Form
 from data_gen.mine import mine
 from data_gen.mine_landscapes import Landscapes
@@ -107,12 +109,23 @@ def test_regret_is_counted_from_the_optimum_on_reserved_seeds() -> None:
     for question in proposals.questions(2):
         made = question.landscape
         assert made.protocol()["landscape_seed"] >= VALIDATION
-        assert 0 <= question.shown < 1
+        assert 0 <= question.shown < 1 and question.listed >= 0
         points = made.landscape.random_points(400, np.random.default_rng(0))
         regrets = [question.regret(Architecture(made.space.name, tuple(p.tolist()))) for p in points]
         assert min(regrets) > -1e-9
         medians.append(np.median(regrets))
     assert np.mean(medians) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_first_line_has_the_most_promising_choices(version: int) -> None:
+    space = CategoricalSpace("s", [Variable("v", ("x", "y", "z")), Variable("w", ("p", "q"))])
+    archs = list(space.all())
+    values = [float(2 * v - w) for v, w in (arch.choices for arch in archs)]
+    prompt = prompts.digest(space, archs, values, version=version)
+    assert proposals.listed_first(space, prompt).choices == (2, 0)
+    regrets = {question.listed for question in proposals.questions(version)}
+    assert len(regrets) > 5 and np.mean(list(regrets)) < 0.5
 
 
 def test_random_numbers_and_the_mode_are_as_before(mined: Path, model: Any) -> None:
@@ -124,7 +137,7 @@ def test_random_numbers_and_the_mode_are_as_before(mined: Path, model: Any) -> N
         assert not model.training
         torch.rand(3), random.random(), np.random.rand()
     found = validation.Validation(examples, tok, 4, 2).measure(model)
-    assert set(found) == {"held_out", "regret", "regret_shown"}
+    assert set(found) == {"held_out", "regret", "regret_shown", "regret_listed"}
     assert model.training
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
