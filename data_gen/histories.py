@@ -118,17 +118,24 @@ class _Evident:
 
     def batch(self, made: Landscape, seen: dict[tuple[int, ...], float], rng: np.random.Generator) -> Ints:
         x_MV, y_M = np.array(list(seen)), np.array(list(seen.values()))
-        rows_MD, starts = made.one_hot(x_MV), made.offsets()
         if self.fitted is None or len(y_M) >= 1.5 * self.at:
-            self.fitted, self.at = fit(rows_MD, normal_ranks(y_M)), len(y_M)
-        changes_DD, own_V = _changes(made, x_MV[y_M.argmax()])
-        found = local_from_rows(rows_MD, y_M, starts, changes_DD, own_V, self.fitted)
-        noise_ND = self.spread * rng.standard_normal((4 * BATCH, starts[-1])) * found.sd_D
-        drawn_ND = found.mean_D + noise_ND
-        columns = [drawn_ND[:, a:b].argmax(1) for a, b in pairwise(starts)]
-        batch_NV = made.canonical(np.stack(columns, axis=1))
+            self.fitted, self.at = fit(made.one_hot(x_MV), normal_ranks(y_M)), len(y_M)
+        batch_NV = drawn_from_evidence(made, x_MV, y_M, self.fitted, np.full(4 * BATCH, self.spread), rng)
         new = [i for i, row in enumerate(batch_NV.tolist()) if tuple(row) not in seen]
         return _shaken(made, batch_NV[[*new, *range(BATCH)][:BATCH]], seen, rng)
+
+
+def drawn_from_evidence(
+    made: Landscape, x_MV: Ints, y_M: Floats, fitted: Fit, spread_N: Floats, rng: np.random.Generator
+) -> Ints:
+    """Draws around the best of the evaluated points `x_MV`, shape (N, V): in each variable the choice of the highest
+    gain that the digest's evidence believes in, with `spread_N` times its deviation as noise."""
+    starts = made.offsets()
+    changes_DD, own_V = _changes(made, x_MV[y_M.argmax()])
+    found = local_from_rows(made.one_hot(x_MV), y_M, starts, changes_DD, own_V, fitted)
+    drawn_ND = found.mean_D + spread_N[:, None] * rng.standard_normal((len(spread_N), starts[-1])) * found.sd_D
+    columns = [drawn_ND[:, a:b].argmax(1) for a, b in pairwise(starts)]
+    return made.canonical(np.stack(columns, axis=1))
 
 
 def _changes(made: Landscape, best_V: Ints) -> tuple[Floats, list[int]]:

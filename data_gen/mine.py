@@ -32,9 +32,12 @@ class Source(Protocol):
     """What is mined; small and picklable, so that a worker makes its own examples."""
 
     name: str
-    labeller: str
     shard: int
     """Units of a file: what is made in one piece, and made again after a kill."""
+
+    @property
+    def labeller(self) -> str:
+        """The module that says what is right."""
 
     @property
     def form(self) -> Form:

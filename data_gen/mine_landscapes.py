@@ -15,9 +15,13 @@ from collm_nas.evaluators.landscape import HELD_OUT, Ints, Landscape, space_of
 from collm_nas.evaluators.landscape_mix import Mix
 from collm_nas.spaces.base import CategoricalSpace
 from data_gen import full_knowledge
+from data_gen.best_of_draws import best_of_draws
 from data_gen.examples import Example, Form, Origin, Stretch, check_digests, examples, stops, tried
 from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, simulate
 from data_gen.mine import SHARD
+
+LEAST = 5
+"""New draws that a label takes; with fewer (all near ones were evaluated, or the cap is tight) it is the optimum."""
 
 OPTIONS = {
     "landscapes": {"type": "int", "metavar": "N", "help": "how many (2000; of hindsight 500)"},
@@ -26,6 +30,7 @@ OPTIONS = {
     "huge": {"type": "float", "metavar": "P", "help": "share with 25 to 50 variables (0.1)"},
     "real": {"type": "float", "metavar": "P", "help": "share on the variables of published spaces (0.1)"},
     "digests": {"type": "int", "metavar": "N", "help": "of a landscape or table: Navigator examples a search (2)"},
+    "draws": {"type": "int", "metavar": "K", "help": "label: the best of K draws from the evidence (0: the optimum)"},
 }
 """The options of this source, as literals: `mine --help` reads them from the file's text."""
 
@@ -41,15 +46,22 @@ class Landscapes:
     huge: float = 0.1
     real: float = 0.1
     digests: int = 2
+    draws: int = 0
     form: Form = field(default_factory=Form)
 
     name = "landscapes"
-    labeller = "full_knowledge"
     shard = SHARD
+
+    @property
+    def labeller(self) -> str:
+        """The module that says what is right."""
+        return "best_of_draws" if self.draws else "full_knowledge"
 
     def __post_init__(self) -> None:
         """UserError for counts, shares or seeds that make no sense."""
         check_digests(self.digests, LENGTHS)
+        if self.draws != 0 and self.draws < LEAST:
+            raise UserError(f"--draws {self.draws} must be 0 (the optimum is the label) or at least {LEAST}")
         check_drawn(self.landscapes, self.first_seed, Mix(large=self.large, huge=self.huge, real=self.real))
 
     def units(self) -> int:
@@ -62,7 +74,8 @@ class Landscapes:
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
-        return {name: getattr(self, name) for name in ("landscapes", "first_seed", "large", "huge", "real", "digests")}
+        names = ("landscapes", "first_seed", "large", "huge", "real", "digests", "draws")
+        return {name: getattr(self, name) for name in names}
 
     def examples(self, unit: int) -> Iterator[Example]:
         """All examples of one landscape (the same in every process)."""
@@ -78,7 +91,6 @@ class Landscapes:
             peaks_NV = made.climb(np.stack([optimum_V, history.x_MV[history.y_M.argmax()]]))
             optimum_V = peaks_NV[made.raw(peaks_NV).argmax()]
         best_BV = full_knowledge.best_of_landscape(made, optimum_V)
-        best = [architecture(space, x) for x in best_BV]
         pressure = _pressure(made, rng)
         near_cap = made.cap is not None and bool(made.cost(best_BV[:1])[0] > 0.95 * made.cap)
         for stop in ends:
@@ -86,6 +98,9 @@ class Landscapes:
             archs = [architecture(space, x) for x in part.x_MV]
             values = part.y_M.tolist()
             past = tried(archs, values, part.starts)
+            drawn_BV = best_of_draws(made, part, self.draws, rng) if self.draws else best_BV
+            answers_BV = drawn_BV if len(drawn_BV) >= LEAST else best_BV
+            best = [architecture(space, x) for x in answers_BV]
             stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
             yield from examples(space, stretch, best, Origin(self.name, str(seed), seed), self.form, rng)
 

@@ -12,6 +12,7 @@ from collm_nas.evaluators.landscape import HELD_OUT, Family, draw_landscape, spa
 from collm_nas.prompts import TOKEN_PATTERN, vocabulary
 from collm_nas.strategy import Strategy, regex
 from data_gen import full_knowledge
+from data_gen.best_of_draws import best_of_draws
 from data_gen.examples import Stretch, strategy
 from data_gen.histories import simulate
 from data_gen.mine_landscapes import Landscapes, architecture
@@ -62,3 +63,40 @@ def test_histories_are_distinct_feasible_and_cut_cleanly() -> None:
         part = history.cut(20)
         assert len(part.y_M) <= 20
         assert all(s < 20 for s in part.starts)
+
+
+@pytest.mark.parametrize("length", [0, 40])
+def test_the_best_of_draws_is_new_feasible_and_better_than_a_draw(length: int) -> None:
+    better, least_gain = 0, []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        made = draw_landscape(rng, Family(variables=(6, 8)))
+        history = simulate(made, full_knowledge.find_optimum(made, rng), length, rng)
+        found_BV = best_of_draws(made, history, 64, rng)
+        assert 0 < len(found_BV) <= full_knowledge.BEST
+        assert made.feasible(found_BV).all()
+        assert not {tuple(x) for x in found_BV.tolist()} & {tuple(x) for x in history.x_MV.tolist()}
+        raw_B = made.raw(found_BV)
+        assert (np.diff(raw_B) <= 0).all()
+        one_BV = best_of_draws(made, history, 1, rng)
+        if len(one_BV):
+            better += int(raw_B[0] >= made.raw(one_BV)[0])
+            least_gain.append(raw_B[0] - made.raw(one_BV)[0])
+    assert better >= 0.8 * len(least_gain) > 0
+    assert np.mean(least_gain) > 0
+
+
+def test_draws_as_labels_change_the_answers_alone_and_the_manifest_says_so() -> None:
+    optimum, drawn = Landscapes(landscapes=1), Landscapes(landscapes=1, draws=64)
+    assert (optimum.labeller, drawn.labeller) == ("full_knowledge", "best_of_draws")
+    assert drawn.settings()["draws"] == 64
+    first, second = list(optimum.examples(3)), list(drawn.examples(3))
+    assert first[0].prompt.partition("<hint>")[0] == second[0].prompt.partition("<hint>")[0]
+    assert [one.completion for one in first] != [one.completion for one in second]
+    assert list(drawn.examples(3)) == second
+
+
+@pytest.mark.parametrize("draws", [-1, 1, 4])
+def test_too_few_draws_are_refused(draws: int) -> None:
+    with pytest.raises(UserError, match="--draws"):
+        Landscapes(landscapes=1, draws=draws)

@@ -1,0 +1,35 @@
+"""The labeller that knows the landscape but stays near the evidence: of what a search without a model might draw next,
+the answer is what turns out best.
+
+A model trained on such pairs draws as the evidence does, tilted towards what the truth favours. The optimum itself
+(`full_knowledge`) is often far from all that a digest can tell, so that its likeliest choices are no good next point
+(docs/LOG.md, 2026-11-27).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from collm_nas.evaluators.landscape import Ints, Landscape
+from collm_nas.evidence import normal_ranks
+from collm_nas.surrogate import fit
+from data_gen.full_knowledge import BEST
+from data_gen.histories import History, drawn_from_evidence
+
+SPREADS = (0.3, 1.0)
+"""How wide the draws are, in the evidence's deviations: each by its own, evenly between these."""
+
+
+def best_of_draws(made: Landscape, history: History, draws: int, rng: np.random.Generator) -> Ints:
+    """The best of so many draws by the noise-free value, best first, shape (at most 20, V): feasible, distinct, none
+    of them evaluated. Random points where fewer than two were evaluated."""
+    if len(history.y_M) < 2:
+        x_NV = made.random_points(draws, rng)
+    else:
+        fitted = fit(made.one_hot(history.x_MV), normal_ranks(history.y_M))
+        x_NV = drawn_from_evidence(made, history.x_MV, history.y_M, fitted, rng.uniform(*SPREADS, draws), rng)
+    seen = set(map(tuple, history.x_MV.tolist()))
+    x_NV = np.unique(x_NV, axis=0)
+    x_NV = x_NV[[row not in seen for row in map(tuple, x_NV.tolist())]]
+    x_NV = x_NV[made.feasible(x_NV)]
+    return x_NV[np.argsort(-made.raw(x_NV), kind="stable")[:BEST]]
