@@ -126,10 +126,11 @@ class _Evident:
 
 
 def drawn_from_evidence(
-    made: Landscape, x_MV: Ints, y_M: Floats, fitted: Fit, spread_N: Floats, rng: np.random.Generator
+    made: Landscape, x_MV: Ints, y_M: Floats, fitted: Fit | None, spread_N: Floats, rng: np.random.Generator
 ) -> Ints:
     """Draws around the best of the evaluated points `x_MV`, shape (N, V): in each variable the choice of the highest
-    gain that the digest's evidence believes in, with `spread_N` times its deviation as noise."""
+    gain that the digest's evidence believes in, with `spread_N` times its deviation as noise.
+    `fitted`: hyper-parameters; None: the digest's own."""
     starts = made.offsets()
     changes_DD, own_V = _changes(made, x_MV[y_M.argmax()])
     found = local_from_rows(made.one_hot(x_MV), y_M, starts, changes_DD, own_V, fitted)

@@ -92,7 +92,6 @@ class Landscapes:
             optimum_V = peaks_NV[made.raw(peaks_NV).argmax()]
         best_BV = full_knowledge.best_of_landscape(made, optimum_V)
         pressure = _pressure(made, rng)
-        near_cap = made.cap is not None and bool(made.cost(best_BV[:1])[0] > 0.95 * made.cap)
         for stop in ends:
             part = history.cut(stop)
             archs = [architecture(space, x) for x in part.x_MV]
@@ -101,6 +100,7 @@ class Landscapes:
             drawn_BV = best_of_draws(made, part, self.draws, rng) if self.draws else best_BV
             answers_BV = drawn_BV if len(drawn_BV) >= LEAST else best_BV
             best = [architecture(space, x) for x in answers_BV]
+            near_cap = made.cap is not None and bool(made.cost(answers_BV[:1])[0] > 0.95 * made.cap)
             stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
             yield from examples(space, stretch, best, Origin(self.name, str(seed), seed), self.form, rng)
 
