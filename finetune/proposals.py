@@ -1,7 +1,8 @@
 """How good a Navigator's proposals are, on landscapes of seeds that are kept for choosing settings.
 
-The model is shown a digest of random points of each landscape and writes its first anchor, greedily among the legal
-choices. Its *regret* is (optimum - value) / (optimum - median), without noise: 0 at the optimum, 1 for a random point.
+The model is shown a digest of random points of each landscape and writes first anchors: one of the likeliest legal
+choice of every variable, and several at temperature 1, as a search samples them. *Regret* is (optimum - value) /
+(optimum - median), without noise: 0 at the optimum, 1 for a random point.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from collm_nas import prompts
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 LANDSCAPES = 24
 POINTS = 40
+BATCH = 5
+"""Anchors of which the best counts, as in a round of a search."""
+BATCHES = 4
 _FIRST_SEED = VALIDATION + 1_000_000  # apart from those of `bench --problem validation`
 # Every variable is active, so that an anchor has one token for each; short enough for recipes with a longest example.
 _FAMILY = Family(variables=(5, 8), choices=(2, 5), conditional=0.0, capped=0.0)
@@ -68,30 +73,40 @@ def listed_first(space: CategoricalSpace, prompt: str) -> Architecture:
     return space.parse(re.sub("<[^>]*>", "", line), "compact")
 
 
-def first_anchor(model: Any, tokenizer: PreTrainedTokenizerFast, question: Question) -> Architecture:
-    """The architecture that the model writes first: of each variable in turn the likeliest choice."""
+def first_anchors(model: Any, tokenizer: PreTrainedTokenizerFast, question: Question) -> list[Architecture]:
+    """`BATCHES * BATCH` architectures as the model writes them first, at temperature 1 among the legal choices, after
+    one of its likeliest choice of each variable in turn. The same for the same weights."""
     import torch
 
-    space, cache = question.landscape.space, None
-    ids = tokenizer(question.prompt + prompts.ANCHOR_TOKEN)["input_ids"]
-    choices: list[int] = []
+    space, rows, cache = question.landscape.space, 1 + BATCHES * BATCH, None
+    ids_BT = torch.tensor([tokenizer(question.prompt + prompts.ANCHOR_TOKEN)["input_ids"]], device=model.device)
+    rng = torch.Generator(model.device).manual_seed(0)
+    columns: list[list[int]] = []
     with torch.no_grad():
         for letter, variable in zip(LETTERS, space.variables, strict=False):
-            ids_1T = torch.tensor([ids], device=model.device)
-            out = model(input_ids=ids_1T, past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
+            out = model(input_ids=ids_BT, past_key_values=cache, use_cache=True)
             pairs = tokenizer.convert_tokens_to_ids([letter + c for c in CHOICE_CHARS[: len(variable.choices)]])
-            choices.append(int(out.logits[0, -1, pairs].argmax()))
-            ids = [pairs[choices[-1]]]
-    return Architecture(space.name, tuple(choices))
+            logits_BV = out.logits[:, -1, pairs].float()
+            if cache is None:  # the prompt is read once
+                out.past_key_values.batch_repeat_interleave(rows)
+                logits_BV = logits_BV.expand(rows, -1)
+            cache = out.past_key_values
+            drawn = logits_BV.softmax(-1).multinomial(1, generator=rng).flatten()
+            drawn[0] = logits_BV[0].argmax()
+            columns.append(drawn.tolist())
+            ids_BT = torch.tensor(pairs, device=model.device)[drawn, None]
+    return [Architecture(space.name, choices) for choices in zip(*columns, strict=True)]
 
 
 def measure(model: Any, tokenizer: PreTrainedTokenizerFast, digest_version: int) -> dict[str, float]:
-    """Mean regret of the model's first anchors, of the best points that it was shown, and of what was listed first."""
+    """Mean regret of the model's likeliest first anchors (`regret`), of those at temperature 1 (`regret_sampled`) and
+    of the best of `BATCH` of these (`regret_batch`), of the best points that it was shown (`regret_shown`), and of what
+    was listed first (`regret_listed`)."""
     asked = questions(digest_version)
-    regrets = [one.regret(first_anchor(model, tokenizer, one)) for one in asked]
-    return {
-        "regret": sum(regrets) / len(asked),
-        "regret_shown": sum(one.shown for one in asked) / len(asked),
-        "regret_listed": sum(one.listed for one in asked) / len(asked),
-    }
+    found = []
+    for one in asked:
+        likeliest, *drawn = (one.regret(arch) for arch in first_anchors(model, tokenizer, one))
+        best = [min(drawn[i : i + BATCH]) for i in range(0, len(drawn), BATCH)]
+        found.append((likeliest, fmean(drawn), fmean(best), one.shown, one.listed))
+    names = ("regret", "regret_sampled", "regret_batch", "regret_shown", "regret_listed")
+    return {name: fmean(column) for name, column in zip(names, zip(*found, strict=True), strict=True)}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SHOWN = {
     "held_out": "held-out loss",
     "regret": "regret of proposals",
+    "regret_sampled": "sampled",
+    "regret_batch": "of the best of 5 sampled",
     "regret_shown": "of the best shown",
     "regret_listed": "of what the digest lists first",
 }
@@ -33,8 +35,7 @@ class Validation:
     digest_version: int | None = None
 
     def measure(self, model: Any) -> dict[str, float]:
-        """`held_out`: nats a target token; `regret`: of proposals, `regret_shown`: of the best they were shown,
-        `regret_listed`: of the choices that their evidence lists first."""
+        """`held_out`: nats a target token; the others as `proposals.measure` says."""
         with undisturbed(model):
             found = {"held_out": loss.mean_loss(model, self.examples, self.batch)} if self.examples else {}
             if self.digest_version is not None:

@@ -91,17 +91,38 @@ def test_the_loss_is_that_of_the_model_s_own(mined: Path, model: Any) -> None:
     assert loss.mean_loss(model, examples, 3) == pytest.approx(total / count, rel=1e-5)
 
 
-def test_proposals_are_legal_and_greedy(model: Any) -> None:
+def test_proposals_are_legal_and_the_first_is_the_likeliest(model: Any) -> None:
     tok = tokenizer.build()
     for question in proposals.questions(2):
         space = question.landscape.space
-        found = proposals.first_anchor(model, tok, question)
-        assert space.parse(space.format(found, "compact"), "compact") == found
-    ids = tok(question.prompt + ANCHOR_TOKEN)["input_ids"]
-    for i, choice in enumerate(found.choices):  # without the cache
-        pairs = tok.convert_tokens_to_ids([f"{chr(97 + i)}{c}" for c in range(len(space.variables[i].choices))])
-        assert choice == int(model(input_ids=torch.tensor([ids])).logits[0, -1, pairs].argmax())
-        ids.append(pairs[choice])
+        found = proposals.first_anchors(model, tok, question)
+        assert len(found) == 1 + proposals.BATCHES * proposals.BATCH
+        assert all(space.parse(space.format(arch, "compact"), "compact") == arch for arch in found)
+    for i, choice in enumerate(found[0].choices):
+        assert choice == int(law(model, question, found[0], i).argmax())
+
+
+def test_proposals_are_drawn_from_the_model_s_law(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposals, "BATCHES", 2000)
+    question = proposals.questions(2)[0]
+    drawn = [arch.choices for arch in proposals.first_anchors(model, tokenizer.build(), question)[1:]]
+    for prefix in ((), drawn[0][:1]):
+        chosen = [choices[len(prefix)] for choices in drawn if choices[: len(prefix)] == prefix]
+        expected = law(model, question, Architecture("", drawn[0]), len(prefix))
+        observed = np.bincount(chosen, minlength=len(expected)) / len(chosen)
+        assert np.abs(observed - expected).max() < 3 / len(chosen) ** 0.5
+
+
+def law(model: Any, question: proposals.Question, arch: Architecture, at: int) -> Any:
+    """Probabilities of the variable's choices after the earlier ones of `arch`, without a cache."""
+    tok = tokenizer.build()
+    pairs = [
+        [f"{chr(97 + i)}{c}" for c in range(len(v.choices))] for i, v in enumerate(question.landscape.space.variables)
+    ]
+    text = question.prompt + ANCHOR_TOKEN + "".join(pairs[i][arch.choices[i]] for i in range(at))
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([tok(text)["input_ids"]])).logits[0, -1]
+    return logits[tok.convert_tokens_to_ids(pairs[at])].softmax(-1).numpy()
 
 
 def test_regret_is_counted_from_the_optimum_on_reserved_seeds() -> None:
@@ -137,7 +158,8 @@ def test_random_numbers_and_the_mode_are_as_before(mined: Path, model: Any) -> N
         assert not model.training
         torch.rand(3), random.random(), np.random.rand()
     found = validation.Validation(examples, tok, 4, 2).measure(model)
-    assert set(found) == {"held_out", "regret", "regret_shown", "regret_listed"}
+    assert set(found) == set(validation.SHOWN)
+    assert found["regret_batch"] < found["regret_sampled"]
     assert model.training
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
