@@ -16,6 +16,7 @@ from collm_nas.spaces import _autoformer_costs as costs
 from collm_nas.spaces import official
 from collm_nas.spaces._autoformer_costs import AutoFormerConfig, flops, params
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.spaces.drawing import Block, Stage, Stages, share
 from collm_nas.spaces.terms import Term
 
 NAMES = {
@@ -167,6 +168,21 @@ class AutoFormerSpace(CategoricalSpace):
         """`flops` (multiply-adds, the plain count) and `params` of the stand-alone network."""
         config = self.config(arch)
         return {"flops": flops(config), "params": params(config)}
+
+    def drawing(self, arch: Architecture) -> Stages:
+        """Its layers; shade for the heads, height for the ratio of the MLP."""
+        config = self.config(arch)
+        ratios = tuple(map(float, self.variables[1].choices))
+        heads = self.variables[1 + self.deepest].choices
+        layers = tuple(
+            Block(f"{n} heads", f"MLP x {ratio:g}", share(ratio, ratios), 1 + heads.index(str(n)))
+            for n, ratio in zip(config.heads, config.mlp_ratios, strict=True)
+        )
+        return Stages(
+            (Stage("encoder", f"{len(layers)} layers of width {config.embed_dim}", layers),),
+            "Each block is attention and an MLP: heads by shade, the MLP's ratio by height.",
+            "Patches of 16 x 16 pixels before, a class token after",
+        )
 
     def terms(self, cost: str) -> list[Term] | None:
         """Each over the embedding width, which multiplies all: what is fixed, and the two parts of every layer."""

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from collm_nas.api import Architecture, Encoding, UserError, Variable
 from collm_nas.spaces import definition, grammar
+from collm_nas.spaces.drawing import Drawing
 from collm_nas.spaces.terms import Term, additive, total
 
 LETTERS = ascii_letters
@@ -243,6 +244,10 @@ class CategoricalSpace:
     def terms(self, cost: str) -> list[Term] | None:
         """The terms that `cost(arch)[cost]` is the sum of; None where the space can't state them."""
         return additive(self.costs[cost]) if cost in self.costs else None
+
+    def drawing(self, arch: Architecture) -> Drawing | None:
+        """What the network looks like; None where the space does not know, as one that a file defines."""
+        return None
 
     # --- spellings ----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collm_nas.api import Architecture, Variable
 from collm_nas.spaces import ofa_mbv3
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.spaces.drawing import Stages
 
 NAME = "cifar-stages"
 DESCRIPTION = (
@@ -47,6 +48,10 @@ class CifarStages(CategoricalSpace):
     def cost(self, arch: Architecture) -> dict[str, float]:
         """`flops` (multiply-adds of one image) and `params` (trainable)."""
         return self.networks.cost(self.in_supernet(arch))
+
+    def drawing(self, arch: Architecture) -> Stages:
+        """As in its supernet's space."""
+        return self.networks.drawing(self.in_supernet(arch))
 
 
 def create() -> CifarStages:

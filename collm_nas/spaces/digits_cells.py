@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from collm_nas.api import Architecture, Variable
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.spaces.drawing import Block, Stage, Stages
 
 if TYPE_CHECKING:
     from torch import nn
@@ -166,6 +167,31 @@ class DigitsCells(CategoricalSpace):
     def cost(self, arch: Architecture) -> dict[str, float]:
         """`flops` (multiply-adds of one image) and `params` (trainable)."""
         return {"flops": flops(arch.choices), "params": params(arch.choices)}
+
+    def drawing(self, arch: Architecture) -> Stages:
+        """Two operations, each with its link, between the stem, the reduction and the head."""
+        stem, op1, down, op2, link, act, head = names(arch.choices)
+        first, last = _channels(link)
+        way = {"plain": "", "add": "+ input", "cat": "beside input"}[link]
+        operations = VARIABLES[1][1]
+
+        def block(op: str) -> Block:
+            return Block(op, way, 1.0, 1 + operations.index(op))
+
+        return Stages(
+            (
+                Stage("8 x 8 pixels", f"{first} channels", (Block(f"stem {stem}"), block(op1))),
+                Stage("4 x 4 pixels", f"{last} channels", (Block(down, "reduction"), block(op2))),
+                Stage("head", f"{CLASSES} classes", (Block(head, "averages"), Block("linear", f"{4 * last} inputs"))),
+            ),
+            "Colours tell the two searched operations apart by kind"
+            + {
+                "plain": ".",
+                "add": "; each adds its input to its output.",
+                "cat": "; each puts its input beside its output.",
+            }[link],
+            f"Activation {act} after every convolution",
+        )
 
 
 def create() -> DigitsCells:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import Architecture, Encoding, UserError, Variable
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.spaces.drawing import Cell, Edge
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,6 +90,20 @@ class NASBench201Space(CategoricalSpace):
             ]
             nodes.append("+".join(sorted(terms)))
         return nodes[3]
+
+    def drawing(self, arch: Architecture) -> Cell:
+        """The cell as a graph."""
+        operations = [(*edge, OPERATIONS[c]) for edge, c in zip(EDGES, arch.choices, strict=True)]
+        edges = tuple(
+            Edge(source, target, operation, operation == "none", OPERATIONS.index(operation))
+            for source, target, operation in operations
+        )
+        return Cell(
+            ("input", "1", "2", "output"),
+            edges,
+            f"The cell, {CELLS} of which stand in each of {len(CHANNELS)} stages of "
+            f"{', '.join(map(str, CHANNELS))} channels. A node sums its edges; a dotted edge carries nothing.",
+        )
 
     def build(
         self, arch: Architecture, num_classes: int | None = None, state_dict: Mapping[str, Any] | None = None

@@ -29,6 +29,7 @@ from collm_nas.spaces._ofa_mbv3_costs import (
     tutorial_flops,
 )
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.spaces.drawing import Block, Stage, Stages, share
 from collm_nas.spaces.terms import Term
 
 NAMES = {
@@ -212,6 +213,27 @@ class OFASpace(CategoricalSpace):
         """`flops` (multiply-adds of convolutions and linear layers) and `params` of the stand-alone network."""
         config = self.config(arch)
         return {"flops": flops(config, self.plan), "params": params(config, self.plan)}
+
+    def drawing(self, arch: Architecture) -> Stages:
+        """Its blocks, stage by stage; shade for the kernel, height for the expansion."""
+        config, plan = self.config(arch), self.plan
+        stages = []
+        for i, depth in enumerate(config.depths):
+            slots = range(i * self._slots, i * self._slots + depth)
+            side = side_before(plan, config.resolution, slots[0] + 1)
+            note = f"{plan.channels.stages[i]} channels, {side} x {side}"
+            stages.append(Stage(f"stage {i + 1}", note, tuple(self._block(config, slot) for slot in slots)))
+        size = f"{config.resolution} x {config.resolution}"
+        return Stages(
+            tuple(stages),
+            "Each block is an inverted residual: kernel by shade, expansion by height.",
+            f"Input {size}, a convolution and a block that are not searched before, {plan.classes} classes after",
+        )
+
+    def _block(self, config: OFAConfig, slot: int) -> Block:
+        kernel, expand = config.kernels[slot], config.expands[slot]
+        height = share(expand, tuple(map(float, self.plan.expands)))
+        return Block(f"{kernel} x {kernel}", f"expand {expand}", height, 1 + self.plan.kernels.index(kernel))
 
     def terms(self, cost: str) -> list[Term] | None:
         """A constant and a term for each block, over its kernel and expansion; of `flops` over the resolution too."""

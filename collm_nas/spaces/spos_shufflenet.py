@@ -11,8 +11,9 @@ from typing import Any
 
 from collm_nas.api import Architecture, Encoding, UserError, Variable
 from collm_nas.spaces import official
-from collm_nas.spaces._spos_shufflenet_costs import PLANS, SPOSConfig, costs
+from collm_nas.spaces._spos_shufflenet_costs import KERNELS, PLANS, XCEPTION, SPOSConfig, costs
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.spaces.drawing import Block, Stage, Stages
 
 NAMES = {
     "spos-shufflenet": {"name": "spos-shufflenet"},
@@ -76,3 +77,19 @@ class SPOSSpace(CategoricalSpace):
     def config(self, arch: Architecture) -> SPOSConfig:
         """The kind of every block."""
         return SPOSConfig(arch.choices)
+
+    def drawing(self, arch: Architecture) -> Stages:
+        """Its blocks, stage by stage, the kind by shade."""
+        kinds = [*(f"{k} x {k}" for k in KERNELS), "xception"]
+        stages, first, side = [], 0, self.plan.side // self.plan.stem_stride
+        for i, (repeats, channels) in enumerate(self.plan.stages):
+            side //= 2
+            chosen = arch.choices[first : first + repeats]
+            blocks = tuple(Block(kinds[c], "three 3 x 3" if c == XCEPTION else "shuffle", 1.0, 1 + c) for c in chosen)
+            stages.append(Stage(f"stage {i + 1}", f"{channels} channels, {side} x {side}", blocks))
+            first += repeats
+        return Stages(
+            tuple(stages),
+            "Each block halves its channels between a branch that is kept and one with this operation; kind by shade.",
+            f"Input {self.plan.side} x {self.plan.side}, a convolution before, another after, {self.plan.classes} classes",
+        )

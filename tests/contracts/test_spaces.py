@@ -181,3 +181,14 @@ def test_a_strategy_reads_back(name):
     assert strategy.Strategy.parse(plan.words(space), space) == plan
     if len(space.variables) <= len(LETTERS):
         assert strategy.Strategy.parse(plan.compact(space), space) == plan
+
+
+@pytest.mark.parametrize("name", [*spaces.names(), "conditional"])
+def test_networks_that_differ_are_drawn_differently(name):
+    """Every built-in space draws its networks, and no searched choice is missing from the drawing."""
+    space = space_of(name)
+    arch = space.sample(random.Random(1))
+    drawn = space.drawing(arch)
+    assert (drawn is None) == (name == "conditional")
+    if drawn is not None:
+        assert all(space.drawing(other) != drawn for other in space.neighbors(arch))
