@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,12 @@ def write_report(derived: Mapping[str, Any], events: list[Event], path: Path) ->
     """The report of a run, at `path`."""
     page = stage("eval.report").render(derived, events)
     replace(path, page.encode())
+
+
+def write_comparison(runs: Sequence[tuple[str, Mapping[str, Any], list[Event]]], path: Path) -> None:
+    """The page about several runs (name, result, events), at `path`."""
+    compare = stage("eval.compare")
+    replace(path, compare.render([compare.Run(*run) for run in runs]).encode())
 
 
 def _events(run: Path) -> list[Event]:

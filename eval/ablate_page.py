@@ -11,7 +11,7 @@ import numpy as np
 
 from eval import ablate
 from eval.ablations import REGRET, Question
-from eval.curve import ticks
+from eval.chart import ticks
 from eval.metrics import bootstrap
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 960, 300, 58, 40, 12, 14

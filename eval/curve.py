@@ -1,15 +1,12 @@
-"""The best-so-far curve of a run as inline SVG: no library, no script, no request, the same bytes for the same history.
-
-Colours and line styles are classes (`report.css`), so that one drawing serves light, dark and paper.
-"""
+"""The best-so-far curve of a run as inline SVG, by query or by seconds: the same bytes for the same history."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+from eval.chart import TOLD, Frame, axes, evenly, limits, steps, svg, ticks
 
 PROPOSERS = ("start", "init", "model", "fallback")
 """Proposers with a class of their own; every other one (a baseline's name) is drawn as `other`."""
@@ -17,71 +14,47 @@ PROPOSERS = ("start", "init", "model", "fallback")
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """Where a drawing lies: its size and margins in SVG units, and what its axes show."""
-
-    width: int
-    height: int
-    left: int
-    bottom: int
-    queries: int
-    low: float
-    high: float
-    right: int = 14
-    top: int = 14
-
-    def x(self, query: float) -> str:
-        """The horizontal position of a query (the first one stands half a step off the axis)."""
-        inner = self.width - self.left - self.right
-        return f"{self.left + inner * (query - 0.5) / self.queries:.1f}"
-
-    def y(self, fitness: float) -> str:
-        """The vertical position of a fitness; what is below the axis stands on it."""
-        inner = self.height - self.top - self.bottom
-        share = (max(fitness, self.low) - self.low) / (self.high - self.low)
-        return f"{self.height - self.bottom - inner * share:.1f}"
-
-
 def proposer_class(name: str) -> str:
     """The style class of a proposer."""
     return name if name in PROPOSERS else "other"
 
 
-def ticks(low: float, high: float, wanted: int) -> list[float]:
-    """Round numbers within [low, high], about as many as wanted; steps are 1, 2 or 5 times a power of ten."""
-    raw = (high - low) / max(1, wanted)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [n * step for n in range(first, last + 1)]
-
-
-def limits(values: Sequence[float]) -> tuple[float, float]:
-    """What the fitness axis shows: everything, unless a few bad ones would flatten the rest."""
-    ordered = sorted(values)
-    low, high, middle = ordered[0], ordered[-1], ordered[len(ordered) // 2]
-    if high - low > 3 * (high - middle) > 0:
-        low = middle - 2 * (high - middle)
-    room = 0.06 * (high - low) or max(abs(high) * 0.01, 1e-6)
-    return low - room, high + room
-
-
 def draw(history: Sequence[Row], *, width: int, height: int, name: str) -> str:
-    """The curve: evaluations as dots by proposer, the best so far as steps. `name` makes its ids unique on the page."""
-    values = [float(row["fitness"]) for row in history]
-    low, high = limits(values)
-    frame = Frame(width=width, height=height, left=58, bottom=44, queries=len(history), low=low, high=high)
+    """Evaluations as dots by proposer, the best so far as steps, by query."""
+    low, high = limits([float(row["fitness"]) for row in history])
+    last = len(history)
+    frame = Frame(width=width, height=height, first=0.5, last=last + 0.5, low=low, high=high)
+    wanted = ticks(1, max(2, last), 8 if width > 500 else 4)
+    places = sorted({1.0, *(t for t in wanted if t == int(t) and last / 16 < t <= last)})
     parts = [
-        f'<svg class="curve {name}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{name}-t {name}-d">',
-        f'<title id="{name}-t">Best fitness so far, by query</title>',
-        f'<desc id="{name}-d">{escape(describe(history))}</desc>',
-        *_axes(frame),
-        *(_dot(frame, row) for row in history),
-        _steps(frame, history),
-        "</svg>",
+        *axes(frame, "query", "fitness", places, lambda query: f"{query:.0f}"),
+        *dots(frame, history, [float(row["query"]) for row in history]),
+        steps(frame, improvements(history, [float(row["query"]) for row in history])),
     ]
-    return "\n".join(part for part in parts if part)
+    return svg(name, f"curve {name}", frame, "Best fitness so far, by query", describe(history), parts)
+
+
+def draw_seconds(history: Sequence[Row], seconds: Sequence[float], *, name: str) -> str:
+    """The same by the seconds into the run at which each evaluation was known."""
+    low, high = limits([float(row["fitness"]) for row in history])
+    frame = Frame(width=480, height=300, first=0.0, last=max(seconds) or 1.0, low=low, high=high)
+    unit, size = time_unit(frame.last)
+    parts = [
+        *axes(frame, unit, "fitness", [t * size for t in ticks(0, frame.last / size, 5)], lambda s: f"{s / size:g}"),
+        *dots(frame, history, seconds),
+        steps(frame, improvements(history, seconds)),
+    ]
+    reached = [(s, best) for s, best in improvements(history, seconds)]
+    told = f"The last improvement came after {reached[-1][0] / size:.3g} {unit}." if reached else "No improvement."
+    return svg(name, "curve", frame, f"Best fitness so far, by {unit}", told, parts)
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit in which a time is read, and its seconds."""
+    for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 3 * size:
+            return unit, size
+    return "seconds", 1.0
 
 
 def describe(history: Sequence[Row]) -> str:
@@ -102,51 +75,35 @@ def below_axis(history: Sequence[Row]) -> int:
     return sum(float(row["fitness"]) < low for row in history)
 
 
-def _axes(frame: Frame) -> list[str]:
-    floor, end = frame.height - frame.bottom, frame.width - frame.right
-    parts = []
-    levels = ticks(frame.low, frame.high, 7)
-    digits = max(0, -math.floor(math.log10(levels[1] - levels[0] if len(levels) > 1 else 1.0) + 1e-9))
-    for value in levels:
-        y = frame.y(value)
-        parts.append(f'<line class="grid" x1="{frame.left}" x2="{end}" y1="{y}" y2="{y}"/>')
-        parts.append(
-            f'<text class="tick" x="{frame.left - 8}" y="{y}" dy="4" text-anchor="end">{value:.{digits}f}</text>'
-        )
-    for query in sorted(
-        {1, *(int(t) for t in ticks(1, max(2, frame.queries), 8 if frame.width > 500 else 4) if t >= 1)}
-    ):
-        if query <= frame.queries and (query == 1 or query > frame.queries / 16):
-            parts.append(
-                f'<text class="tick" x="{frame.x(query)}" y="{floor + 18}" text-anchor="middle">{query}</text>'
-            )
-    parts.append(f'<line class="axis" x1="{frame.left}" x2="{end}" y1="{floor}" y2="{floor}"/>')
-    parts.append(
-        f'<text class="label" x="{(frame.left + end) / 2}" y="{frame.height - 6}" text-anchor="middle">query</text>'
-    )
-    middle = (frame.top + floor) / 2
-    turned = f'text-anchor="middle" transform="rotate(-90 13 {middle})"'
-    parts.append(f'<text class="label" x="13" y="{middle}" {turned}>fitness</text>')
-    return parts
+def improvements(history: Sequence[Row], xs: Sequence[float]) -> list[tuple[float, float]]:
+    """(x, best so far) where that changes."""
+    found: list[tuple[float, float]] = []
+    for row, x in zip(history, xs, strict=True):
+        best = row.get("best_so_far")
+        if best is not None and (not found or best != found[-1][1]):
+            found.append((x, float(best)))
+    return found
 
 
-def _dot(frame: Frame, row: Row) -> str:
+def drawn(history: Sequence[Row]) -> list[int]:
+    """Positions of the evaluations that a chart shows: all, or an even selection with every new best."""
+    changed = [i for i, row in enumerate(history) if row.get("best_so_far") == row["fitness"]]
+    first = {history[i]["best_so_far"]: i for i in reversed(changed)}
+    return evenly(len(history), list(first.values()))
+
+
+def dots(frame: Frame, history: Sequence[Row], xs: Sequence[float]) -> list[str]:
+    """The evaluations as dots at these places; those over a cap are hollow."""
+    radius = 3.4 if len(history) <= TOLD else 2
+    return [_dot(frame, history[i], xs[i], radius, told=len(history) <= TOLD) for i in drawn(history)]
+
+
+def _dot(frame: Frame, row: Row, x: float, radius: float, told: bool) -> str:
     fitness, proposer = float(row["fitness"]), str(row.get("proposer", "?"))
     style = proposer_class(proposer) + (" low" if fitness < frame.low else "")
     style += "" if row.get("feasible", True) else " over"
+    place = f'class="dot {style}" cx="{frame.x(x)}" cy="{frame.y(fitness)}" r="{radius}"'
+    if not told:
+        return f"<circle {place}/>"
     tip = escape(f"query {row['query']}: {fitness:.6g}, {proposer}, {row.get('arch', '')}")
-    radius = 3.4 if frame.queries <= 200 else 2
-    place = f'cx="{frame.x(row["query"])}" cy="{frame.y(fitness)}" r="{radius}"'
-    return f'<circle class="dot {style}" {place}><title>{tip}</title></circle>'
-
-
-def _steps(frame: Frame, history: Sequence[Row]) -> str:
-    path, last = "", None
-    for row in history:
-        best = row.get("best_so_far")
-        if best is None or best == last:
-            continue
-        x, y = frame.x(row["query"]), frame.y(float(best))
-        path += f"H{x}V{y}" if path else f"M{x} {y}"
-        last = best
-    return f'<path class="best" d="{path}H{frame.width - frame.right}"/>' if path else ""
+    return f"<circle {place}><title>{tip}</title></circle>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
@@ -36,6 +37,7 @@ class Plan:
     roam: str = ""
     why: str = ""
     verbatim: str = ""
+    strategy: Strategy | None = None
     candidates: list[Told] = field(default_factory=list)
 
 
@@ -53,8 +55,9 @@ class Round:
 def rounds(events: Sequence[Json], history: Sequence[Json]) -> list[Round]:
     """The rounds in order; candidates before the first one (`--init`) belong to none."""
     header = next((e for e in events if e.get("event") == "header"), {})
-    space = _space(header.get("space"))
+    space = space_of(header.get("space"))
     by_arch = {str(row["arch"]): row for row in history}
+    better = _improvements(history)
     told: list[Round] = []
     plans: dict[str, Plan] = {}  # of the round, by the Generator's prompt
     owners: deque[Plan] = deque()  # of the Generator's answers whose verdict is still to come
@@ -81,11 +84,12 @@ def rounds(events: Sequence[Json], history: Sequence[Json]) -> list[Round]:
         elif kind == "candidate" and told:
             owner = owners.popleft() if owners and event.get("proposer") == "model" else owner
             own = owner is not None and event.get("proposer") == "model"
-            (owner.candidates if own and owner else told[-1].others).append(_candidate(event, by_arch))
+            (owner.candidates if own and owner else told[-1].others).append(_candidate(event, by_arch, better))
     return told
 
 
-def _space(spec: Any) -> CategoricalSpace | None:
+def space_of(spec: Any) -> CategoricalSpace | None:
+    """The space that a header's `space` describes; None where it cannot be made."""
     if not isinstance(spec, Mapping):
         return None
     from collm_nas import spaces
@@ -100,6 +104,7 @@ def _texts(event: Json) -> Iterator[str]:
     yield from (str(text) for text in event.get("texts") or [event.get("text", "")])
 
 
+@lru_cache(maxsize=64)  # the Generator is given what the Navigator wrote
 def _strategy(text: str, space: CategoricalSpace | None) -> Strategy | None:
     try:
         return None if space is None else Strategy.parse(text, space)
@@ -118,18 +123,23 @@ def _read(text: str, space: CategoricalSpace | None) -> Plan:
         directions=body[:-2],
         roam=body[-2].removeprefix("roam: "),
         why=body[-1].removeprefix("why: "),
+        strategy=strategy,
     )
 
 
-def _candidate(event: Json, by_arch: Mapping[str, Json]) -> Told:
+def _improvements(history: Sequence[Json]) -> set[int]:
+    """Queries that brought a new best, the first one included."""
+    found: dict[float, int] = {}
+    for row in history:
+        if row.get("best_so_far") is not None and row["best_so_far"] == row["fitness"]:
+            found.setdefault(float(row["fitness"]), row["query"])
+    return set(found.values())
+
+
+def _candidate(event: Json, by_arch: Mapping[str, Json], better: set[int]) -> Told:
     arch, verdict = event.get("arch"), str(event.get("verdict") or "")
     row = by_arch.get(str(arch)) if verdict in ("", "evaluated") else None
     text = str(arch) if arch else str(event.get("text", ""))
     if row is None:
         return Told(text, verdict or str(event.get("problem") or "not evaluated"), None, False)
-    fitness = float(row["fitness"])
-    earlier = [
-        r["best_so_far"] for r in by_arch.values() if r["query"] < row["query"] and r.get("best_so_far") is not None
-    ]
-    better = row.get("best_so_far") == fitness and (not earlier or fitness > earlier[-1])
-    return Told(text, verdict, fitness, better)
+    return Told(text, verdict, float(row["fitness"]), row["query"] in better)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -47,11 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--supernet", metavar="F", type=Path, help="a supernet that shall lie in memory beside the model"
     )
+    parser.add_argument("--json", action="store_true", help="print the findings as a JSON list, for scripts")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print all findings; exit 2 where something that a search needs is missing."""
     missing = False
+    if args.json:
+        lines = list(findings(args.model, args.supernet))
+        print(json.dumps([{"ok": not line.mend, **line._asdict()} for line in lines], indent=1))
+        return 2 if any(line.mend for line in lines) else 0
     for line in findings(args.model, args.supernet):
         missing |= bool(line.mend)
         print(f"{'MISSING' if line.mend else 'ok':<8}{line.name:<14}{line.found}")

@@ -91,5 +91,5 @@ class SPOSSpace(CategoricalSpace):
         return Stages(
             tuple(stages),
             "Each block halves its channels between a branch that is kept and one with this operation; kind by shade.",
-            f"Input {self.plan.side} x {self.plan.side}, a convolution before, another after, {self.plan.classes} classes",
+            f"Input {self.plan.side} x {self.plan.side}, a convolution before and after, {self.plan.classes} classes",
         )

@@ -17,8 +17,9 @@ from collm_nas.api import Variable
 from collm_nas.prompts import GENERATOR_TOKEN
 from collm_nas.spaces.base import CategoricalSpace
 from collm_nas.strategy import Direction, Strategy
-from eval.curve import limits, ticks
-from eval.report import duration, render, write
+from eval.chart import limits, ticks
+from eval.page import duration
+from eval.report import render, write
 from eval.rounds import rounds
 
 EVIL = '<script>alert("1")</script>'
