@@ -37,7 +37,7 @@ def draw(history: Sequence[Row], *, width: int, height: int, name: str) -> str:
 def draw_seconds(history: Sequence[Row], seconds: Sequence[float], *, name: str) -> str:
     """The same by the seconds into the run at which each evaluation was known."""
     low, high = limits([float(row["fitness"]) for row in history])
-    frame = Frame(width=480, height=300, first=0.0, last=max(seconds) or 1.0, low=low, high=high)
+    frame = Frame(width=420, height=270, first=0.0, last=max(seconds) or 1.0, low=low, high=high)
     unit, size = time_unit(frame.last)
     parts = [
         *axes(frame, unit, "fitness", [t * size for t in ticks(0, frame.last / size, 5)], lambda s: f"{s / size:g}"),

@@ -92,7 +92,7 @@ def _favour(weight: Counter[int]) -> Favour | None:
 
 def draw(found: Map, space: CategoricalSpace, *, width: int, name: str) -> str:
     """The map: hue by choice, paler where less clear, the choice written wherever it changes."""
-    left = 10 + LETTER * 1.1 * min(NAME, max(len(v.name) for v in space.variables))
+    left = 10 + LETTER * 1.1 * min(NAME, max(len(found.unit), *(len(v.name) for v in space.variables)))
     step = (width - left) / len(found.spans)
     height = HEAD + LINE * len(space.variables) + 4
     parts = _head(found, left, step)

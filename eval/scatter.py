@@ -34,7 +34,7 @@ def draw(history: Sequence[Row], costs: Sequence[float], *, unit: str, cap: floa
     low, high = limits([float(row["fitness"]) for row in history])
     least, most = min(costs), max([*costs, *([cap] if cap is not None and cap < 2 * max(costs) else [])])
     room = 0.04 * (most - least) or 1.0
-    frame = Frame(width=480, height=300, first=least - room, last=most + room, low=low, high=high)
+    frame = Frame(width=420, height=270, first=least - room, last=most + room, low=low, high=high)
     scale, prefix = next(((s, p) for s, p in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if most >= s), (1.0, ""))
     best = front(history, costs)
     parts = [

@@ -310,7 +310,8 @@ class CategoricalSpace:
         if isinstance(encoded, Mapping):
             unknown = sorted(set(map(str, encoded)) - {v.name for v in self.variables})
             if unknown:
-                raise UserError(f"{self.name}: unknown variable {unknown[0]!r}; {self._variable_names()}")
+                names = ", ".join(v.name for v in self.variables)
+                raise UserError(f"{self.name}: unknown variable {unknown[0]!r}; the variables are {names}")
             choices: list[int] = []
             for i, variable in enumerate(self.variables):
                 given = variable.name in encoded or self._next_active(choices)  # an inactive one may be left out
@@ -320,9 +321,6 @@ class CategoricalSpace:
             return self.make([self.position(i, value) for i, value in enumerate(encoded)])
         got = repr(encoded)[:80]
         raise UserError(f"{self.name}: cannot read {got}; the form is {self._native(next(self.all()))!r}")
-
-    def _variable_names(self) -> str:
-        return "the variables are " + ", ".join(v.name for v in self.variables)
 
     def position(self, i: int, value: object) -> int:
         """The position of a choice of variable `i`, by its text or, for numeric choices, an equal number."""
