@@ -59,15 +59,15 @@ def render(runs: Sequence[Run]) -> str:
         run.name: improvements(run.history, [float(row["query"]) for row in run.history]) for run in runs if run.history
     }
     ends = {run.name: float(len(run.history)) for run in runs}
-    timed = {run.name: improvements(run.history, times) for run in runs if (times := run.times())}
-    times = {run.name: run.times()[-1] for run in runs if run.times()}
+    timed = {run.name: improvements(run.history, known) for run in runs if (known := run.times())}
+    last = {run.name: known[-1] for run in runs if (known := run.times())}
     keys = "".join(key(f'<path class="{_style(i)}"{_dash(i)} d="M0 5H18"/>', run.name) for i, run in enumerate(runs))
     legend = f'<div class="legend">{keys}</div>'
     parts = [
         f"<header>\n<h1>Comparison of {len(runs)} runs</h1>\n<p>{escape(', '.join(names))}</p>\n</header>",
         _warning(runs),
         _lines_card("Best fitness so far", runs, lines, ends, "query", legend),
-        _lines_card("The same by time", runs, timed, times, "", legend),
+        _lines_card("The same by time", runs, timed, last, "", legend),
         _results(runs),
         _winners(runs),
         _protocols(runs),

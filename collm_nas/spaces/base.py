@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from string import ascii_letters, ascii_lowercase, digits
 from typing import Any, NoReturn
@@ -246,7 +245,7 @@ class CategoricalSpace:
         return additive(self.costs[cost]) if cost in self.costs else None
 
     def drawing(self, arch: Architecture) -> Drawing | None:
-        """What the network looks like; None where the space does not know, as one that a file defines."""
+        """What the network looks like; None where that is not known, as for a space from a file."""
         return None
 
     # --- spellings ----------------------------------------------------------------------------------------------------
@@ -319,8 +318,9 @@ class CategoricalSpace:
             return self.make(choices)
         if isinstance(encoded, Sequence) and not isinstance(encoded, bytes) and len(encoded) == len(self.variables):
             return self.make([self.position(i, value) for i, value in enumerate(encoded)])
-        got = repr(encoded)[:80]
-        raise UserError(f"{self.name}: cannot read {got}; the form is {self._native(next(self.all()))!r}")
+        raise UserError(
+            f"{self.name}: cannot read {repr(encoded)[:80]}; the form is {self._native(next(self.all()))!r}"
+        )
 
     def position(self, i: int, value: object) -> int:
         """The position of a choice of variable `i`, by its text or, for numeric choices, an equal number."""
@@ -331,7 +331,7 @@ class CategoricalSpace:
             return variable.choices.index(str(value))
         if isinstance(value, int | float) and not isinstance(value, bool):
             for c, choice in enumerate(variable.choices):
-                if _number(choice) == value:
+                if definition.number(choice) == value:
                     return c
         raise UserError(
             f"{self.name}: variable {variable.name!r}: {str(value)[:40]!r} is not legal; "
@@ -393,10 +393,3 @@ class CategoricalSpace:
         if encoding == "compact":
             self.check_compact()
         return grammar.regex(self, encoding)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

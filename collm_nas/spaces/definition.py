@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -78,3 +79,11 @@ def _check_prefix_free(space: str, literals: list[str], variables: Sequence[Vari
                     f"space {space!r}: the encoding is ambiguous at {variable.name!r} ({one!r} begins {other!r}); "
                     "put a separator after it"
                 )
+
+
+def number(text: str) -> float:
+    """What a choice says as a number, else NaN."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -30,7 +30,7 @@ addEventListener("load", () => {
     });
     return {name: frame.title, width: page.clientWidth, needed: page.scrollWidth,
             fetched: inside.performance.getEntriesByType("resource").length,
-            wide: wide.slice(0, 5).map(e => e.tagName + "." + e.getAttribute("class") + " " + e.textContent.slice(0, 40))};
+            wide: wide.slice(0, 3).map(e => e.tagName + "." + e.getAttribute("class") + " " + e.textContent)};
   });
   document.body.innerHTML = "<pre id='found'></pre>";
   document.getElementById("found").textContent = JSON.stringify(found);
