@@ -98,7 +98,10 @@ def _lines_card(
         _overlay(runs, lines, ends, unit, width, height, style)
         for width, height, style in ((960, 340, "wide"), (400, 290, "narrow"))
     )
-    return card(title, f"{drawings}\n{legend}")
+    low, _ = limits([best for line in lines.values() for _, best in line])
+    below = any(best < low for line in lines.values() for _, best in line)
+    said = '<p class="caption">What lies below the axis is drawn on its edge.</p>' if below else ""
+    return card(title, f"{drawings}\n{legend}{said}")
 
 
 def _overlay(

@@ -54,10 +54,10 @@ def of_strategies(told: Sequence[Round], space: CategoricalSpace, most: int) -> 
         rows = by_round[part.start : part.stop]
         spans.append((rows[0][0], rows[-1][0]))
         weights: list[Counter[int]] = [Counter() for _ in space.variables]
-        for _, strategies in rows:
-            for strategy in strategies:
-                for weight, d in zip(weights, strategy.directions, strict=True):
-                    weight[d.first] += (1 + d.settled) / (len(SETTLED) * sum(len(s) for _, s in rows))  # type: ignore[assignment]
+        strategies = [strategy for _, some in rows for strategy in some]
+        for strategy in strategies:
+            for weight, d in zip(weights, strategy.directions, strict=True):
+                weight[d.first] += (1 + d.settled) / (len(SETTLED) * len(strategies))  # type: ignore[assignment]
         cells.append(tuple(_favour(weight) for weight in weights))
     return Map("round", tuple(spans), tuple(cells)) if cells else None
 
