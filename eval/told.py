@@ -42,39 +42,42 @@ def _round(r: Round, digits: int) -> str:
     parts = [f'<p class="soft">Not readable as a strategy; verbatim:</p><pre>{escape(text)}</pre>' for text in r.unread]
     rows = "".join(_plan(plan, digits) for plan in r.plans)
     if r.others:
-        rows += f'<tr><td class="soft">random, to fill the batch</td>{_candidates(r.others, digits)}</tr>'
+        rows += _rows('<span class="soft">random, to fill the batch</span>', r.others, digits)
     if rows:
         parts.append(table(("strategy", "candidates", "fitness"), rows))
     return f'<article class="round"><h3>Round {r.number}</h3>{"".join(parts)}</article>'
 
 
 def _plan(plan: Plan, digits: int) -> str:
-    """A table row; the strategy shows its reason and, opened, all of itself."""
+    """Rows of a table; the strategy shows its reason and, opened, all of itself."""
     if plan.verbatim:
         words = len(plan.verbatim.split())
         told = f"<pre>{escape(plan.verbatim)}</pre>"
         shown = told if words < FOLDED else f"<details><summary>{words} words</summary>{told}</details>"
-        return f"<tr><td>{shown}</td>{_candidates(plan.candidates, digits)}</tr>"
+        return _rows(shown, plan.candidates, digits)
     anchors = "".join(f"<li><code>{escape(a)}</code></li>" for a in plan.anchors)
     directions = "".join(f"<li>{escape(d)}</li>" for d in plan.directions)
     opened = (
         f'<p class="soft">Like these, and {escape(plan.roam)}:</p><ul class="anchors">{anchors}</ul>'
         f'<ul class="directions">{directions}</ul>'
     )
-    return (
-        f"<tr><td><details><summary>{escape(plan.why)}</summary>{opened}</details></td>"
-        f"{_candidates(plan.candidates, digits)}</tr>"
-    )
+    shown = f"<details><summary>{escape(plan.why)}</summary>{opened}</details>"
+    return _rows(shown, plan.candidates, digits)
 
 
-def _candidates(candidates: Sequence[Told], digits: int) -> str:
-    """Two cells: texts, and what became of each on the same line."""
-    texts, outcomes = "", ""
-    for c in candidates:
-        shown = "better" if c.better else ""
-        texts += f'<div class="{shown}"><code>{escape(c.text)}</code></div>'
-        outcomes += f'<div class="{shown}">{_outcome(c, digits)}</div>'
-    return f"<td>{texts}</td><td>{outcomes}</td>"
+def _rows(strategy: str, candidates: Sequence[Told], digits: int) -> str:
+    """A row for each candidate, text and what became of it, beside the one cell of their strategy."""
+    if not candidates:
+        return f'<tr><td class="plan">{strategy}</td><td></td><td></td></tr>'
+    rows = []
+    for i, c in enumerate(candidates):
+        first = "" if i else f'<td class="plan" rowspan="{len(candidates)}">{strategy}</td>'
+        style = " ".join(name for name, on in (("more", i > 0), ("better", c.better)) if on)
+        rows.append(
+            f'<tr class="{style}">{first}<td class="text"><code>{escape(c.text)}</code></td>'
+            f"<td>{_outcome(c, digits)}</td></tr>"
+        )
+    return "".join(rows)
 
 
 def _outcome(c: Told, digits: int) -> str:

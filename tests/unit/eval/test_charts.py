@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from html import unescape
+from html import escape, unescape
 
 import pytest
 
@@ -98,6 +98,15 @@ def test_ten_thousand_evaluations_make_a_page_of_three_megabytes_at_most() -> No
     assert " of 1999 rounds are told here" in page
     best = next(row["query"] for row in result["history"] if row["arch"] == result["best"]["arch"])
     assert best - 1 in drawn(result["history"]), "the winner is among the points"
+
+
+def test_a_candidate_and_its_outcome_are_one_row() -> None:
+    """They were two lists side by side: long architectures wrapped, and the figures stood beside the wrong ones."""
+    result, events = made.run(spaces.load("ofa-mbv3"), 20)
+    page = render(result, events)
+    for row in result["history"][5:]:
+        text, fitness = re.escape(escape(row["arch"])), re.escape(f"{row['fitness']:.4f}")
+        assert re.search(f"<code>{text}</code></td><td>{fitness}</td></tr>", page), row
 
 
 def test_an_even_selection_keeps_what_must_stay() -> None:
