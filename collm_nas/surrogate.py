@@ -10,12 +10,16 @@ Shapes: N, M architectures, D (variable, choice) pairs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Kernel = Callable[[Any, Any, float], Floats]
+"""Similarity of rows (N, D) and (M, D) under one parameter, shape (N, M)."""
 
 PAIR_SHARES = (0.0, 0.25, 0.5, 0.75, 0.95)
 SCALES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -39,6 +43,7 @@ class Fit:
     """Hyper-parameters of highest marginal likelihood."""
 
     pair_share: float
+    """The kernel's parameter; of another kernel (`optimizers.gp_exp`, `wl_gp`) that one's."""
     scale: float
     noise: float
 
@@ -48,15 +53,20 @@ PRIOR = Fit(0.5, 2.0, 0.05)
 
 
 def fit(rows_ND: Floats, targets_N: Floats) -> Fit:
-    """Grid search; one eigendecomposition for each share of pairs serves all scales and noises."""
+    """The likeliest hyper-parameters of `kernel`."""
+    return likeliest(kernel, PAIR_SHARES, rows_ND, targets_N)
+
+
+def likeliest(of: Kernel, parameters: Sequence[float], rows_ND: Any, targets_N: Floats) -> Fit:
+    """Grid search; one eigendecomposition for each parameter of the kernel serves all scales and noises."""
     best, found = -np.inf, PRIOR
     scale_S1, noise_1O = np.array(SCALES)[:, None, None], np.array(NOISES)[None, :, None]
-    for pair_share in PAIR_SHARES:
-        eigen_N, basis_NN = np.linalg.eigh(kernel(rows_ND, rows_ND, pair_share))
+    for parameter in parameters:
+        eigen_N, basis_NN = np.linalg.eigh(of(rows_ND, rows_ND, parameter))
         power_N = (basis_NN.T @ targets_N) ** 2
         variance_SON = scale_S1 * np.maximum(eigen_N, 0.0) + noise_1O
         likelihood_SO = -0.5 * (power_N / variance_SON + np.log(variance_SON)).sum(-1)
         s, o = np.unravel_index(int(likelihood_SO.argmax()), likelihood_SO.shape)
         if likelihood_SO[s, o] > best:
-            best, found = float(likelihood_SO[s, o]), Fit(pair_share, SCALES[s], NOISES[o])
+            best, found = float(likelihood_SO[s, o]), Fit(parameter, SCALES[s], NOISES[o])
     return found

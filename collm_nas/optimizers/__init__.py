@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+from importlib.util import find_spec
 from typing import Any
 
 from collm_nas.api import Optimizer, Problem, UserError
@@ -17,8 +18,12 @@ def names() -> tuple[str, ...]:
 
 
 def create(name: str, problem: Problem, **options: Any) -> Optimizer:
-    """The optimiser of this name; UserError names the nearest one, or the options it takes."""
+    """The optimiser of this name; UserError names the nearest one, the options it takes, or the package it lacks."""
     make, legal = _found(name)
+    if package := missing(name):
+        raise UserError(
+            f"optimizer {name!r} needs the package {package}; install it with: pip install 'collm-nas[rivals]'"
+        )
     for option in options:
         if option not in legal:
             raise UserError(f"optimizer {name!r} has no option {option!r}; legal: {', '.join(legal) or 'none'}")
@@ -31,11 +36,21 @@ def options(name: str) -> tuple[str, ...]:
     return _found(name)[1]
 
 
+def missing(name: str) -> str | None:
+    """The package that this optimiser needs (`NEEDS` of its file) and that is not installed, if any."""
+    package: str | None = getattr(_file(name), "NEEDS", None)
+    return None if package is None or find_spec(package) is not None else package
+
+
 def _found(name: str) -> tuple[Any, tuple[str, ...]]:
     known = names()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"optimizer {name!r} is unknown; {hint}legal: {', '.join(known)}")
-    make = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").create
+    make = _file(name).create
     return make, tuple(inspect.signature(make).parameters)[1:]
+
+
+def _file(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")

@@ -3,20 +3,22 @@ expected improvement, batches.
 
 A batch is filled by the kriging believer: each pick is taken to bring what the model expects, and the next one is
 chosen with that. The pool is every open architecture of a space of at most 20,000, else random ones and neighbours of
-the best.
+the best. `gp-exp` and `wl-gp` are the same with another kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collm_nas.api import Architecture, Candidate, Observation, Problem
+from collm_nas.api import Architecture, Candidate, Observation, Problem, SearchSpace
 from collm_nas.evidence import normal_ranks, one_hot
 from collm_nas.memory import Memory
-from collm_nas.surrogate import Fit, fit, kernel
+from collm_nas.surrogate import PAIR_SHARES, Fit, Kernel, kernel, likeliest
 
 Floats = NDArray[np.float64]
 # N evaluated, P pool, D (variable, choice) pairs.
@@ -24,6 +26,15 @@ Floats = NDArray[np.float64]
 WHOLE = 20_000  # architectures; a space up to this size is scored completely
 POOL_RANDOM = 1000
 POOL_PARENTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """How architectures are compared: their rows (dense, or sparse in CSR form), a kernel, the parameters to try."""
+
+    rows: Callable[[SearchSpace, Sequence[Architecture]], Any] = one_hot
+    kernel: Kernel = kernel
+    parameters: tuple[float, ...] = PAIR_SHARES
 
 
 def expected_improvement(mean_P: Floats, variance_P: Floats, incumbent: float) -> Floats:
@@ -39,11 +50,11 @@ def expected_improvement(mean_P: Floats, variance_P: Floats, incumbent: float) -
 class Posterior:
     """Beliefs over a pool, extended by one believed point at a time (a growing Cholesky factor)."""
 
-    def __init__(self, fitted: Fit, rows_ND: Floats, targets_N: Floats, pool_PD: Floats) -> None:
+    def __init__(self, fitted: Fit, rows_ND: Any, targets_N: Floats, pool_PD: Any, kernel: Kernel = kernel) -> None:
         from scipy.linalg import solve_triangular
 
-        self._fit, self._pool_PD = fitted, pool_PD
-        gram_NN = fitted.scale * kernel(rows_ND, rows_ND, fitted.pair_share) + fitted.noise * np.eye(len(rows_ND))
+        self._fit, self._pool_PD, self._kernel = fitted, pool_PD, kernel
+        gram_NN = fitted.scale * kernel(rows_ND, rows_ND, fitted.pair_share) + fitted.noise * np.eye(len(targets_N))
         chol_NN = np.linalg.cholesky(gram_NN)
         cross_NP = fitted.scale * kernel(rows_ND, pool_PD, fitted.pair_share)
         self._solved = [solve_triangular(chol_NN, cross_NP, lower=True, check_finite=False)]
@@ -53,7 +64,7 @@ class Posterior:
     def believe(self, picked: int) -> None:
         """Condition on `picked` having brought its expected value: the means stay, the variances fall."""
         covariance_P = (
-            self._fit.scale * kernel(self._pool_PD[picked : picked + 1], self._pool_PD, self._fit.pair_share)[0]
+            self._fit.scale * self._kernel(self._pool_PD[picked : picked + 1], self._pool_PD, self._fit.pair_share)[0]
         )
         for solved_NP in self._solved:
             covariance_P = covariance_P - solved_NP[:, picked] @ solved_NP
@@ -65,9 +76,10 @@ class Posterior:
 class GaussianProcess:
     """`api.Optimizer`; all arithmetic in NumPy, deterministic but for the pool of a large space."""
 
-    def __init__(self, problem: Problem) -> None:
-        self._memory = Memory(problem, "gp")
-        self._all: tuple[list[Architecture], Floats] | None = None
+    def __init__(self, problem: Problem, name: str = "gp", similarity: Similarity | None = None) -> None:
+        self._memory = Memory(problem, name)
+        self._similarity = similarity or Similarity()
+        self._all: tuple[list[Architecture], Any] | None = None
 
     def ask(self, n: int) -> list[Candidate]:
         """The batch of highest expected improvement; random points before two evaluations."""
@@ -81,11 +93,12 @@ class GaussianProcess:
         """Learn; points over a cap inform the model but are never the incumbent."""
         self._memory.tell(observations)
 
-    def pick(self, pool: list[Architecture], pool_PD: Floats, n: int) -> list[Architecture]:
-        """Up to `n` of these (one-hot rows `pool_PD`), each where it is expected to bring most after those before."""
-        known = list(self._memory.values)
-        rows_ND, targets_N = one_hot(self._memory.space, known), normal_ranks(list(self._memory.values.values()))
-        posterior = Posterior(fit(rows_ND, targets_N), rows_ND, targets_N, pool_PD)
+    def pick(self, pool: list[Architecture], pool_PD: Any, n: int) -> list[Architecture]:
+        """Up to `n` of these (rows `pool_PD`), each where it is expected to bring most after those before."""
+        known, like = list(self._memory.values), self._similarity
+        rows_ND, targets_N = like.rows(self._memory.space, known), normal_ranks(list(self._memory.values.values()))
+        fitted = likeliest(like.kernel, like.parameters, rows_ND, targets_N)
+        posterior = Posterior(fitted, rows_ND, targets_N, pool_PD, like.kernel)
         feasible = [t for arch, t in zip(known, targets_N, strict=True) if arch not in self._memory.infeasible]
         incumbent = float(max(feasible, default=targets_N.min()))
         left_P = np.ones(len(pool), dtype=bool)
@@ -99,16 +112,16 @@ class GaussianProcess:
             posterior.believe(picked)
         return taken
 
-    def _pool(self) -> tuple[list[Architecture], Floats]:
-        """New affordable architectures and their one-hot rows."""
+    def _pool(self) -> tuple[list[Architecture], Any]:
+        """New affordable architectures and their rows."""
         memory = self._memory
         if memory.space.size > WHOLE:
             archs = [arch for arch in dict.fromkeys(self._proposals()) if memory.is_new(arch)]
-            return archs, one_hot(memory.space, archs)
+            return archs, self._similarity.rows(memory.space, archs)
         if self._all is None:
             archs = [arch for arch in memory.space.all() if memory.affordable(arch)]
             memory.rng.shuffle(archs)  # equal gains would else go to the first choices
-            self._all = archs, one_hot(memory.space, archs)
+            self._all = archs, self._similarity.rows(memory.space, archs)
         keep = [i for i, arch in enumerate(self._all[0]) if arch not in memory.visited]
         return [self._all[0][i] for i in keep], self._all[1][keep]
 

@@ -5,8 +5,9 @@ import pytest
 
 from collm_nas.api import Variable
 from collm_nas.evidence import one_hot
-from collm_nas.optimizers.gp import Fit, Posterior, expected_improvement, fit, kernel
+from collm_nas.optimizers.gp import Posterior, expected_improvement
 from collm_nas.spaces.base import CategoricalSpace
+from collm_nas.surrogate import Fit, fit, kernel
 
 
 def rows(n: int, seed: int = 0) -> np.ndarray:
