@@ -108,8 +108,10 @@ def problem_of(args: argparse.Namespace) -> Any:
 
 
 def _rows(args: argparse.Namespace) -> list[Any]:
-    from eval.rows import MODEL_OPTIONS, default_rows, parse_row
+    from eval.rows import MODEL_OPTIONS, default_rows, left_out, parse_row
 
+    if not args.rows and (said := left_out()):
+        print(said, file=sys.stderr)
     chosen = {name: getattr(args, name, None) for name in MODEL_OPTIONS}  # some are for --rows alone
     return [parse_row(text, chosen) for text in (args.rows.split(",") if args.rows else default_rows())]
 

@@ -26,6 +26,17 @@ def normalised_regret(best_known: float, typical: float, found: float) -> float:
     return regret(best_known, found) / span if span > 0 else 0.0
 
 
+def area(curve: Sequence[float | None], best_known: float, typical: float, budget: int) -> float:
+    """Area under the curve of normalised regret, as a mean over the queries of the budget: the lower, the sooner.
+
+    A query before the first value counts as a typical random point (1), one after the end as the last query.
+    """
+    missing = [1.0 for value in curve if value is None]
+    known = [normalised_regret(best_known, typical, value) for value in curve if value is not None]
+    last = known[-1] if known else 1.0
+    return (sum(missing) + sum(known) + last * (budget - len(curve))) / budget
+
+
 def queries_to_reach(curve: Sequence[float | None], goal: float) -> int | None:
     """The first query (from 1) whose best so far reaches `goal`; None if the search ended before (censored)."""
     for query, best in enumerate(curve, start=1):

@@ -72,7 +72,19 @@ def _number(text: str) -> int | float | str:
 
 
 def default_rows() -> tuple[str, ...]:
-    """The model, every optimiser of the folder, and ridge Thompson alone (stronger than its mixture with mutations)."""
+    """The model, every optimiser of the folder, and ridge Thompson alone (stronger than its mixture with mutations).
+
+    Those that need a package which is not installed are left out.
+    """
     from collm_nas import optimizers
 
-    return (MODEL_ROW, *optimizers.names(), "digest-only:thompson=1.0")
+    names = [name for name in optimizers.names() if optimizers.missing(name) is None]
+    return (MODEL_ROW, *names, "digest-only:thompson=1.0")
+
+
+def left_out() -> str | None:
+    """One sentence on the rows that are left out for want of a package, with the command that brings them."""
+    from collm_nas import optimizers
+
+    names = [name for name in optimizers.names() if optimizers.missing(name)]
+    return f"without {', '.join(names)}; to have them: pip install 'collm-nas[rivals]'" if names else None

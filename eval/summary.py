@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.metrics import Estimate, bootstrap, censored_median, paired, queries_text
+from eval.metrics import Estimate, area, bootstrap, censored_median, paired, queries_text
 
 Record = dict[str, Any]
+SECONDS = ("llm", "evaluate", "total")
 
 
 def summarise(records: Sequence[Record], budget: int) -> list[dict[str, Any]]:
@@ -33,13 +34,15 @@ def _line(row: str, own: Sequence[Record], first: Sequence[Record], budget: int)
         "final": _interval(bootstrap([record["final"] for record in own])),
         "regret": _interval(bootstrap([record["regret"] for record in own])),
         "normalised_regret": _interval(bootstrap([record["normalised_regret"] for record in own])),
-        "found": sum(record["found"] for record in own) / len(own),
+        "area": _interval(bootstrap([_area(record, budget) for record in own])),
+        "found": _mean(record["found"] for record in own),
         "median_queries": queries_text(queries, budget),
         "median_queries_value": None if median == float("inf") else median,
         "report": {k: _interval(bootstrap([r["report"][k] for r in own])) for k in own[0]["report"]},
-        "fallback": sum(record["by_proposer"].get("fallback", 0) for record in own) / len(own),
-        "seconds_llm": sum(record["seconds"]["llm"] for record in own) / len(own),
-        "seconds_total": sum(record["seconds"]["total"] for record in own) / len(own),
+        "fallback": _mean(record["by_proposer"].get("fallback", 0) for record in own),
+        "tokens_prompt": _mean(record["tokens"]["prompt"] for record in own),
+        "tokens_completion": _mean(record["tokens"]["completion"] for record in own),
+        **{f"seconds_{name}": _mean(record["seconds"][name] for record in own) for name in SECONDS},
         "versus": {
             "row": first[0]["row"],
             "normalised_regret": _interval(versus.difference),
@@ -49,6 +52,15 @@ def _line(row: str, own: Sequence[Record], first: Sequence[Record], budget: int)
             "decided": versus.decided,
         },
     }
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def _area(record: Record, budget: int) -> float:
+    return area(record["curve"], record["best"], record["typical"], budget)
 
 
 def _by_seed(records: Sequence[Record]) -> dict[Any, float]:
@@ -69,7 +81,8 @@ def table(lines: Sequence[dict[str, Any]], protocol: str) -> Any:
 
     first = lines[0]["row"] if lines else ""
     reports = list(lines[0]["report"]) if lines else []
-    titles = ["row", "final", "regret", "normalised", "found", "queries", *reports, "LLM s", "total s"]
+    titles = ["row", "final", "regret", "normalised", "area", "found", "queries", *reports]
+    titles += ["LLM tokens in + out", "LLM + evaluation of total s"]
     made = Table(caption=protocol, title="means over seeds [95 % bootstrap]")
     for title in titles:
         made.add_column(title, justify="left" if title == "row" else "right")
@@ -82,28 +95,31 @@ def table(lines: Sequence[dict[str, Any]], protocol: str) -> Any:
             _text(one["final"]),
             _text(one["regret"]),
             _text(one["normalised_regret"]),
+            _text(one["area"]),
             f"{100 * one['found']:.0f} %",
             one["median_queries"],
             *(_text(one["report"][name]) for name in reports),
-            f"{one['seconds_llm']:.2f}",
-            f"{one['seconds_total']:.2f}",
+            f"{one['tokens_prompt']:.0f} + {one['tokens_completion']:.0f}",
+            f"{one['seconds_llm']:.2f} + {one['seconds_evaluate']:.2f} of {one['seconds_total']:.2f}",
             "" if one["row"] == first else f"{_text(versus['normalised_regret'])} {tally}",
         )
     return made
 
 
 COLUMNS = ("row", "seed", "seen", "final", "regret", "normalised_regret", "found", "queries")
+TOKENS = ("prompt", "completion")
 
 
 def write(folder: Path, records: Sequence[Record], lines: Sequence[dict[str, Any]], settings: dict[str, Any]) -> None:
     """`bench.csv` (a line a search; empty `queries`: not reached), and `bench.json` (summary and protocol)."""
     reports = list(records[0]["report"]) if records else []
+    budget = settings["protocol"]["budget"]
+    parts = {"report": reports, "tokens": TOKENS, "seconds": SECONDS}
     with (folder / "bench.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*COLUMNS, *(f"report_{name}" for name in reports), "seconds_llm", "seconds_total"])
+        writer.writerow([*COLUMNS, "area", *(f"{part}_{name}" for part, names in parts.items() for name in names)])
         for record in records:
-            report = [record["report"][name] for name in reports]
-            seconds = [record["seconds"]["llm"], record["seconds"]["total"]]
-            writer.writerow([*(record[column] for column in COLUMNS), *report, *seconds])
+            more = [record[part][name] for part, names in parts.items() for name in names]
+            writer.writerow([*(record[column] for column in COLUMNS), _area(record, budget), *more])
     text = json.dumps({**settings, "rows_summary": list(lines)}, indent=1, ensure_ascii=False)
     (folder / "bench.json").write_text(text + "\n", encoding="utf-8")

@@ -4,7 +4,16 @@ from math import inf
 
 import pytest
 
-from eval.metrics import bootstrap, censored_median, normalised_regret, paired, queries_text, queries_to_reach, regret
+from eval.metrics import (
+    area,
+    bootstrap,
+    censored_median,
+    normalised_regret,
+    paired,
+    queries_text,
+    queries_to_reach,
+    regret,
+)
 
 
 def test_regret_is_zero_at_the_best_and_one_at_a_typical_point_when_normalised() -> None:
@@ -18,6 +27,15 @@ def test_queries_count_from_one_and_are_censored() -> None:
     assert queries_to_reach([None, 1.0, 2.0, 3.0, 3.0], 3.0) == 4
     assert queries_to_reach([None, 1.0], 3.0) is None
     assert queries_to_reach([], 3.0) is None
+
+
+def test_the_area_is_the_mean_regret_of_all_queries_of_the_budget() -> None:
+    """Best 10, typical 2: regrets 1 (nothing known yet), 0.5, 0.25, and 0.25 for the two queries that were left."""
+    assert area([None, 6.0, 8.0], 10.0, 2.0, 5) == pytest.approx((1 + 0.5 + 3 * 0.25) / 5)
+    assert area([10.0] * 4, 10.0, 2.0, 4) == 0.0
+    assert area([None], 10.0, 2.0, 4) == 1.0
+    sooner, later = [10.0, 10.0, 10.0], [2.0, 2.0, 10.0]
+    assert area(sooner, 10.0, 2.0, 3) < area(later, 10.0, 2.0, 3), "equal at the end, but not on the way"
 
 
 @pytest.mark.parametrize(
