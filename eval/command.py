@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     rows = _rows(args)
     said = protocol.describe()  # before anything is written: a wrong table or column ends here
     folder = args.out or Path(f"bench-{args.problem}")
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 230)
     records = _searched(args, protocol, rows, folder / "searches.jsonl", Console(stderr=True))
     lines = summary.summarise(records, protocol.budget)
     console.print(summary.table(lines, bench.line(said)))

@@ -82,7 +82,7 @@ def table(lines: Sequence[dict[str, Any]], protocol: str) -> Any:
     first = lines[0]["row"] if lines else ""
     reports = list(lines[0]["report"]) if lines else []
     titles = ["row", "final", "regret", "normalised", "area", "found", "queries", *reports]
-    titles += ["LLM tokens in + out", "LLM + evaluation of total s"]
+    titles += ["tokens in/out", "LLM/evaluation/total s"]
     made = Table(caption=protocol, title="means over seeds [95 % bootstrap]")
     for title in titles:
         made.add_column(title, justify="left" if title == "row" else "right")
@@ -99,8 +99,8 @@ def table(lines: Sequence[dict[str, Any]], protocol: str) -> Any:
             f"{100 * one['found']:.0f} %",
             one["median_queries"],
             *(_text(one["report"][name]) for name in reports),
-            f"{one['tokens_prompt']:.0f} + {one['tokens_completion']:.0f}",
-            f"{one['seconds_llm']:.2f} + {one['seconds_evaluate']:.2f} of {one['seconds_total']:.2f}",
+            f"{one['tokens_prompt']:.0f}/{one['tokens_completion']:.0f}",
+            "/".join(f"{one[f'seconds_{name}']:.2f}" for name in SECONDS),
             "" if one["row"] == first else f"{_text(versus['normalised_regret'])} {tally}",
         )
     return made

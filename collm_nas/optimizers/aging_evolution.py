@@ -25,7 +25,7 @@ class AgingEvolution:
         """`n` children, random points where the population is not full or a family has no new members."""
         taken: list[Architecture] = []
         missing = (self._population.maxlen or 0) - len(self._population)
-        for _ in range(max(0, n - missing)):
+        for _ in range(max(0, n - missing) if self._population else 0):
             child = self._memory.new_mutant([self._parent()], taken)
             if child is not None:
                 taken.append(child)

@@ -3,8 +3,8 @@
 A cell (`_cells.py`) is the graph of its operations, with an input and an output; every other architecture is the path
 of its active variables in their order, a node labelled by variable and choice. A node's label at level h is its label
 at level h - 1 with those of the nodes that feed it; the kernel is the cosine of the counts of all labels up to a
-level. The level (0 to 2), scale and noise maximise the marginal likelihood. Differences to the paper: targets are normal
-ranks, the pool is that of `gp` (a small space is scored whole), batches are filled by the kriging believer.
+level. The level (0 to 2), scale and noise maximise the marginal likelihood. Differences to the paper: targets are
+normal ranks, the pool is that of `gp` (a small space is scored whole), batches are filled by the kriging believer.
 """
 
 from __future__ import annotations

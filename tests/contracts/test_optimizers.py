@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from collm_nas import optimizers
+from collm_nas import optimizers, spaces
 from collm_nas.api import (
     Architecture,
     Candidate,
@@ -131,7 +131,9 @@ def test_batches_hold_at_most_n_new_points(name: str, batch: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "make", [lambda: grid(3, 3), conditional, restricted], ids=["grid", "conditional", "restricted"]
+    "make",
+    [lambda: grid(3, 3), lambda: grid(2, 2), conditional, restricted],
+    ids=["grid", "four", "conditional", "restricted"],
 )
 @pytest.mark.parametrize("start", [0, 6])
 def test_exhausts_a_small_space_exactly(name: str, make: object, start: int) -> None:
@@ -162,6 +164,20 @@ def test_a_tight_cap_in_a_large_space(name: str) -> None:
         archs = [candidate.arch for candidate in answer if candidate.arch is not None]
         assert archs and all(caps.allow(flops(arch)) for arch in archs)
         optimizer.tell([Observation(Candidate(a, name), "evaluated", Evaluation(additive(a))) for a in archs])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_published_space_with_conditions_under_a_cap(name: str) -> None:
+    """Nothing is told before the first ask, which is for more than a small population: aging evolution once chose
+    parents from an empty one."""
+    space = spaces.load("ofa-mbv3")
+    caps = Caps({"flops": 220e6})
+    optimizer = create(name, Problem(space, 0, 40, caps, space.cost))
+    for n in (12, 4):
+        archs = [candidate.arch for candidate in optimizer.ask(n) if candidate.arch is not None]
+        assert 0 < len(set(archs)) == len(archs) <= n
+        assert all(space.make(arch.choices) == arch and caps.allow(space.cost(arch)) for arch in archs)
+        optimizer.tell([Observation(Candidate(a, name), "evaluated", Evaluation(sum(a.choices))) for a in archs])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -213,6 +229,7 @@ def test_unknown_names_and_options_are_refused_in_one_sentence() -> None:
         ("local-search", {"move": "up"}),
         ("digest-only", {"thompson": 2.0}),
         ("local-evidence", {"spread": 0.0}),
+        ("nsga2", {"population": 1}),
         ("spos-evolution", {"mutate": 0.8}),
         ("spos-evolution", {"population": 1}),
         ("ofa-evolution", {"population": 20.5}),
@@ -221,6 +238,22 @@ def test_unknown_names_and_options_are_refused_in_one_sentence() -> None:
     ]:
         with pytest.raises(UserError, match=f"^{name}: "):
             optimizers.create(name, problem, **options)
+
+
+def test_a_missing_package_is_named_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "find_spec", lambda package: None)
+    assert [name for name in optimizers.names() if optimizers.missing(name)] == ["nsga2", "tpe"]
+    with pytest.raises(UserError, match=r"'tpe' needs the package optuna; .*: pip install 'collm-nas\[rivals\]'$"):
+        optimizers.create("tpe", Problem(grid(), 0, 10))
+
+
+def test_the_files_themselves_load_no_library() -> None:
+    code = (
+        "import sys\nfrom collm_nas import optimizers\n"
+        "for name in optimizers.names(): optimizers.options(name)\n"
+        "assert not {'optuna', 'sklearn', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_local_search_moves_to_the_best_of_the_neighbourhood_if_asked() -> None:

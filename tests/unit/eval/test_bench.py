@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from collm_nas import optimizers
 from collm_nas.api import UserError, Variable
 from collm_nas.spaces.base import CategoricalSpace
-from eval import bench, command
+from eval import bench, command, summary
 from eval.bench import Protocol
 from eval.problems import ProblemSpec, load
 from eval.relabel import RelabelledSpace, relabel, reorder
-from eval.rows import parse_row
+from eval.rows import default_rows, left_out, parse_row
 
 LANDSCAPES = ProblemSpec(kind="landscapes", variables=5)
 SMALL = Protocol(problem=LANDSCAPES, budget=25, init=5, batch=5, seeds=3)
@@ -184,6 +185,38 @@ def test_the_command_prints_and_writes_the_protocol(tmp_path: Path, capsys: pyte
     rows = list(csv.DictReader((tmp_path / "out" / "bench.csv").read_text().splitlines()))
     assert [row["row"] for row in rows] == ["random", "local-search"] * 2
     assert all((float(row["final"]), float(row["report_test"]), row["found"]) == (62, 42, "True") for row in rows)
+    assert all(float(row["area"]) >= 0 and row["tokens_prompt"] == "0" for row in rows)
+    assert all(float(row["seconds_evaluate"]) <= float(row["seconds_total"]) for row in rows)
+
+
+def made_record(row: str, seed: int, curve: list[float | None], spent: int) -> bench.Record:
+    """A search on a problem of best 10 and typical 0."""
+    return {
+        "row": row, "seed": seed, "seen": None, "curve": curve, "best": 10.0, "typical": 0.0, "final": curve[-1],
+        "regret": 10.0 - (curve[-1] or 0), "normalised_regret": 1 - (curve[-1] or 0) / 10, "found": curve[-1] == 10.0,
+        "queries": 2 if curve[-1] == 10.0 else None, "report": {}, "by_proposer": {},
+        "tokens": {"prompt": 3 * spent, "completion": spent},
+        "seconds": {"llm": 0.5 * spent, "evaluate": 0.25 * spent, "total": 1.0 * spent},
+    }  # fmt: skip
+
+
+def test_a_line_of_the_table_has_every_figure() -> None:
+    records = [made_record("a", 0, [5.0, 10.0], 2), made_record("a", 1, [5.0, 5.0], 4)]
+    records += [made_record("b", 0, [None, 8.0], 0), made_record("b", 1, [6.0, 6.0], 0)]
+    a, b = summary.summarise(records, budget=2)
+    assert (a["area"]["mean"], b["area"]["mean"]) == (pytest.approx((0.25 + 0.5) / 2), pytest.approx((0.6 + 0.4) / 2))
+    assert a["area"]["low"] == 0.25 and a["area"]["high"] == 0.5
+    assert (a["tokens_prompt"], a["tokens_completion"]) == (9.0, 3.0)
+    assert (a["seconds_llm"], a["seconds_evaluate"], a["seconds_total"]) == (1.5, 0.75, 3.0)
+    assert (a["found"], a["median_queries"], b["median_queries"]) == (0.5, ">2", ">2")
+    assert b["versus"]["row"] == "a" and b["versus"]["normalised_regret"]["mean"] == pytest.approx((0.2 - 0.1) / 2)
+
+
+def test_rows_that_lack_a_package_are_left_out_of_the_default_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert left_out() is None and {"tpe", "nsga2", "gp-exp"} <= set(default_rows())
+    monkeypatch.setattr(optimizers, "find_spec", lambda package: None)
+    assert left_out() == "without nsga2, tpe; to have them: pip install 'collm-nas[rivals]'"
+    assert {"tpe", "nsga2", "gp-exp", "collm"} & set(default_rows()) == {"gp-exp", "collm"}
 
 
 def test_caps_lower_the_best_known_value(tmp_path: Path) -> None:
