@@ -44,7 +44,7 @@ DOUBTS = 6
 GAINS = 6
 PAST = 3
 END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<end>", "<pad>", "<unk>"
-NAVIGATOR_TOKEN, GENERATOR_TOKEN, ANCHOR_TOKEN = "<nav>", "<gen>", "<a>"
+NAVIGATOR_TOKEN, GENERATOR_TOKEN, ANCHOR_TOKEN, DIRECTIONS_TOKEN = "<nav>", "<gen>", "<a>", "<dir>"
 TOKEN_PATTERN = r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]"
 """How the embedded tokenizer cuts a text: marks, (variable, choice) pairs, single characters."""
 _PAIR_BUDGET = 300  # (variable, choice) pairs shown; larger spaces show the best-supported choices of each variable
@@ -60,7 +60,7 @@ def vocabulary() -> list[str]:
         "<best>",
         "<past>",
         ANCHOR_TOKEN,
-        "<dir>",
+        DIRECTIONS_TOKEN,
         NAVIGATOR_TOKEN,
         GENERATOR_TOKEN,
         "<hint>",

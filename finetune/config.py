@@ -21,7 +21,7 @@ from finetune.recipes import Recipe, Shape, Training
 
 _NOT_ZERO = {
     "steps", "stop", "batch", "micro_batch", "save_every", "log_every", "longest", "rank", "alpha",
-    "searches", "points", "group", "batches",
+    "searches", "points", "group", "batches", "first_anchor",
     *(one.name for one in fields(Shape) if one.name != "initial"),
 }  # fmt: skip
 _SHARES = {"generator_share", "final", "betas", "large", "huge", "real"}

@@ -33,6 +33,17 @@ def target_logits(model: Any, ids_BT: Tensor, labels_BT: Tensor) -> tuple[Tensor
     return logits_NV, labels_BT[:, 1:][kept_BT]
 
 
+def weights(labels_BT: Tensor, marks: Sequence[int], first: float) -> Tensor:
+    """What each target counts, shape (N,), 1 on average: `first` times as much as others where a strategy's first
+    anchor stands, between the first and the second of the tokens `marks` (an anchor's, and what follows anchors)."""
+    import torch
+
+    kept_BT = labels_BT[:, 1:] != IGNORED
+    marked_BT = torch.isin(labels_BT[:, 1:], torch.tensor(marks, device=labels_BT.device))
+    weight_N = torch.where(marked_BT.cumsum(1) == 1, first, 1.0)[kept_BT]
+    return weight_N / weight_N.mean()
+
+
 def mean_loss(model: Any, examples: Sequence[dict[str, list[int]]], batch: int) -> float:
     """Over all target tokens of the examples."""
     import torch

@@ -28,6 +28,7 @@ class Training:
     micro_batch: int = 16  # examples padded to one length
     optimum_only: bool = False  # the Navigator's answers end after the first anchor, and no Generator's examples
     generator_share: float = 1.0  # of the Generator's examples; it learns its part long before the Navigator does
+    first_anchor: float = 1.0  # what a token of a strategy's first anchor counts; a search lives by that, one in twenty
     learning_rate: float = 1e-3
     muon_rate: float | None = None  # learning rate of the hidden matrices under Muon; None: AdamW for all
     warmup: int = 100  # steps

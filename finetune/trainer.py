@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
 from finetune import processes, quantized, watch
-from finetune.loss import target_logits
+from collm_nas.prompts import ANCHOR_TOKEN, DIRECTIONS_TOKEN
+from finetune.loss import target_logits, weights
 from finetune.recipes import Lora, Training
 from finetune.validation import SHOWN
 from finetune.watch import Pace, Watch
@@ -53,8 +54,9 @@ def mixed_order(lengths: Sequence[int], micro_batch: int, seed: int) -> list[int
     return [int(i) for batch in cut for i in batch]
 
 
-def _target_only(training: Training) -> type[SFTTrainer]:
-    """SFTTrainer with our loss, which logs its pace, with the recipe's order and optimiser."""
+def _target_only(training: Training, marks: Sequence[int]) -> type[SFTTrainer]:
+    """SFTTrainer with our loss, which logs its pace, with the recipe's order and optimiser; `marks`: tokens of which
+    the first begins a strategy's first anchor, and the second ends it."""
     from torch.nn.functional import cross_entropy
     from trl import SFTTrainer
 
@@ -86,7 +88,10 @@ def _target_only(training: Training) -> type[SFTTrainer]:
                 inner = self.accelerator.unwrap_model(model)
                 logits_NV, targets_N = target_logits(inner, inputs["input_ids"], inputs["labels"])
             count = len(targets_N) if num_items_in_batch is None else num_items_in_batch
-            loss = cross_entropy(logits_NV.float(), targets_N, reduction="sum") / count
+            losses_N = cross_entropy(logits_NV.float(), targets_N, reduction="none")
+            if training.first_anchor != 1:
+                losses_N = losses_N * weights(inputs["labels"], marks, training.first_anchor)
+            loss = losses_N.sum() / count
             return (loss, {"logits": logits_NV}) if return_outputs else loss
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -113,7 +118,10 @@ def run(
     """
     from transformers import PrinterCallback
 
-    trainer = _target_only(training)(
+    if training.first_anchor != 1 and processes.count() > 1:
+        raise UserError("a recipe whose `first_anchor` is not 1 trains in one process; change it by --config")
+    marks = tokenizer.convert_tokens_to_ids([ANCHOR_TOKEN, DIRECTIONS_TOKEN])
+    trainer = _target_only(training, marks)(
         model=model,
         args=_arguments(training, work, quantized.is_quantized(model)),
         train_dataset=examples,

@@ -59,6 +59,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path, recipe: Recipe) -> None:
         ("navigator: {optimum_only: 1}", "`navigator.optimum_only` must be true or false"),
         ("navigator: {steps: -5}", "`navigator.steps` must be at least 1, got -5"),
         ("navigator: {steps: 0}", "`navigator.steps` must be at least 1"),
+        ("navigator: {first_anchor: 0}", "`navigator.first_anchor` must be at least 1, got 0"),
         ("navigator: {steps: null}", "`navigator.steps` must be a whole number, got None"),
         ("navigator: {learning_rate: -1e-3}", "`navigator.learning_rate` must be at least 0, got -0.001"),
         ("navigator: {learning_rate: .nan}", "`navigator.learning_rate` must be at least 0"),

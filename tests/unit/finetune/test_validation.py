@@ -91,6 +91,14 @@ def test_the_loss_is_that_of_the_model_s_own(mined: Path, model: Any) -> None:
     assert loss.mean_loss(model, examples, 3) == pytest.approx(total / count, rel=1e-5)
 
 
+def test_a_first_anchor_counts_more() -> None:
+    """Two rows: a strategy of two anchors and a direction, and an answer without anchors; marks 1 and 2."""
+    labels = torch.tensor([[-100, 1, 7, 8, 1, 7, 2, 9], [-100, -100, 5, 6, -100, -100, -100, -100]])
+    found = loss.weights(labels, [1, 2], 20.0)
+    raw = torch.tensor([20.0, 20, 20, 1, 1, 1, 1, 1, 1])
+    assert torch.allclose(found, raw / raw.mean())
+
+
 def test_proposals_are_legal_and_the_first_is_the_likeliest(model: Any) -> None:
     tok = tokenizer.build()
     for question in proposals.questions(2):
