@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
-from finetune import processes, quantized, watch
 from collm_nas.prompts import ANCHOR_TOKEN, DIRECTIONS_TOKEN
+from finetune import processes, quantized, watch
 from finetune.loss import target_logits, weights
 from finetune.recipes import Lora, Training
 from finetune.validation import SHOWN
