@@ -109,7 +109,8 @@ def examples(
     form: Form,
     rng: np.random.Generator,
 ) -> Iterator[Example]:
-    """The Navigator's example at this point, and some of the Generator's; `best`: the best points, best first."""
+    """The Navigator's example at this point, and some of the Generator's; `best`: the best points, best first. The
+    first of the Generator's answers is the strategy's first anchor, so that what the Navigator means is tried."""
     label = strategy(space, stretch, best, rng)
     hint = hinting.draw(space, best[0], rng) if rng.random() < form.hinted else None
     text = prompts.digest(
@@ -124,7 +125,7 @@ def examples(
     )
     where = (origin.miner, origin.source, origin.seed, len(space.variables), len(stretch.archs))
     yield Example("navigator", text, label.compact(space), *where)
-    for pick in rng.choice(len(best), form.targets, p=weights(len(best))):
+    for pick in (0, *rng.choice(len(best), form.targets - 1, p=weights(len(best)))):
         target = space.format(best[pick], "compact")
         yield Example("generator", prompts.generator_prompt(space, label), target, *where)
 

@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
+from collm_nas import worker
 from collm_nas.api import UserError
 from data_gen.examples import Example, Form
 
@@ -68,8 +69,7 @@ def mine(
     starts = range(0, source.units(), source.shard)
     missing = [s for s in starts if not _shard(source, out, s).exists()]
     done = len(starts) - len(missing)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), worker.begin) as pool:
         for future in as_completed([pool.submit(_mine_shard, source, out, start) for start in missing]):
             future.result()
             done += 1

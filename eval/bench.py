@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from collm_nas import worker
 from collm_nas.api import Optimizer, Problem, UserError
 from collm_nas.journal import Journal, JournaledEngine
 from collm_nas.prompts import Hint
@@ -302,7 +302,7 @@ def _searches(jobs: Sequence[Job], processes: int, work: Callable[[Job], Record]
     from concurrent.futures.process import BrokenProcessPool
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), context, _one_thread) as pool:
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, worker.begin) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -313,15 +313,6 @@ def _searches(jobs: Sequence[Job], processes: int, work: Callable[[Job], Record]
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    """Runs first in a worker, before anything there imports NumPy or torch, which look at these once.
-
-    Ctrl-C ends a worker at once; else it would go on with the searches that it was already handed.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
 
 
 def _read(journal: Path) -> list[Record]:

@@ -26,6 +26,8 @@ def test_examples_are_the_same_each_time_and_made_of_tokens() -> None:
         rows = list(source.examples(unit))
         assert rows == list(source.examples(unit))
         assert Counter(r.role for r in rows) == {"navigator": 3, "generator": 6}
+        made = [row for row in rows if row.role == "generator"]
+        assert all(row.prompt.startswith(f"<a>{row.completion}<a>") for row in made[::2])  # the first anchor itself
         for row in rows:
             assert set(TOKEN.findall(row.prompt + row.completion)) <= set(vocabulary())
             assert row.prompt.endswith("<nav>" if row.role == "navigator" else "<gen>")
