@@ -53,17 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print all findings; exit 2 where something that a search needs is missing."""
-    missing = False
+    lines = list(findings(args.model, args.supernet))
     if args.json:
-        lines = list(findings(args.model, args.supernet))
         print(json.dumps([{"ok": not line.mend, **line._asdict()} for line in lines], indent=1))
-        return 2 if any(line.mend for line in lines) else 0
-    for line in findings(args.model, args.supernet):
-        missing |= bool(line.mend)
+    else:
+        _print(lines)
+    return 2 if any(line.mend for line in lines) else 0
+
+
+def _print(lines: list[Line]) -> None:
+    for line in lines:
         print(f"{'MISSING' if line.mend else 'ok':<8}{line.name:<14}{line.found}")
         if line.mend:
             print(f"{'':<8}{'':<14}mend it with: {line.mend}")
-    return 2 if missing else 0
 
 
 def findings(model: Path | None = None, supernet: Path | None = None) -> Iterator[Line]:
