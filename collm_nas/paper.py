@@ -85,6 +85,11 @@ class Paper:
         self._round = 0
         self._calls = 0
 
+    @property
+    def knowledge(self) -> str:
+        """What the prompts say of the space."""
+        return self._known["knowledge"]
+
     # --- ask ----------------------------------------------------------------------------------------------------------
 
     def ask(self, n: int) -> list[Candidate]:
@@ -258,9 +263,11 @@ def create(
     prompts: Path | None = None,
     target: float | None = None,
     top_p: float = 1.0,
+    kind: type[Paper] = Paper,
 ) -> Paper:
     """The paper's search; `prompts`: a folder with other texts for some of its prompts, `target`: told to the models.
+    `kind`: one of which a part is another.
 
     Raises UserError where a text can't be used.
     """
-    return Paper(problem, engine, decoding, temperature, reasoning, texts(prompts), target, top_p)
+    return kind(problem, engine, decoding, temperature, reasoning, texts(prompts), target, top_p)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from eval.command import add_problem, problem_of
+from eval.command import PROBLEM, add_problem, problem_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         problem=problem_of(args), budget=args.budget, init=args.init, batch=args.batch, seeds=args.seeds
     )
     said = bench.line(protocol.describe())  # before anything is written: a wrong table or column ends here
-    folder = args.out or Path(f"ablate-{args.problem}")
+    folder = args.out or Path(f"ablate-{args.problem or PROBLEM}")
     given: dict[str, Any] = {} if args.model == "embedded" else {"model": args.model}
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("searches", total=None)

@@ -11,19 +11,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from collm_nas import worker
-from collm_nas.api import Optimizer, Problem, UserError
-from collm_nas.journal import Journal, JournaledEngine
-from collm_nas.prompts import Hint
+from collm_nas.api import Architecture, Problem, UserError
+from collm_nas.journal import Journal
 from eval.metrics import diversity, normalised_regret, queries_to_reach, regret
 from eval.problems import Instance, ProblemSpec, describe, load
 from eval.rows import Row
 
-ENGINE, BACKEND = "transformers", "auto"
 Record = dict[str, Any]
 RECORD = 2
 """Version of what is kept of a search: those of another are searched again."""
@@ -39,6 +37,8 @@ class Protocol:
     batch: int = 5
     seeds: int = 30
     """Number of seeds; they are 0, 1, 2, ..."""
+    checkpoints: tuple[int, ...] = ()
+    """Queries after which the best so far, and its report columns, are kept as if the search had ended there."""
 
     def __post_init__(self) -> None:
         for name in ("budget", "batch", "seeds"):
@@ -46,10 +46,14 @@ class Protocol:
                 raise UserError(f"--{name} must be at least 1, but is {getattr(self, name)}")
         if not 0 <= self.init <= self.budget:
             raise UserError(f"--init {self.init} must lie in 0..--budget ({self.budget})")
+        if any(query < 1 for query in self.checkpoints):
+            raise UserError(f"checkpoints must be at least 1, but one is {min(self.checkpoints)}")
 
     def describe(self) -> dict[str, Any]:
         """JSON values that stand beside every figure."""
-        shared = {"budget": self.budget, "init": self.init, "batch": self.batch}
+        shared: dict[str, Any] = {"budget": self.budget, "init": self.init, "batch": self.batch}
+        if self.checkpoints:
+            shared["checkpoints"] = list(self.checkpoints)
         return {**describe(self.problem), **shared, "seeds": self.seeds}
 
 
@@ -86,6 +90,8 @@ class Job:
         parts += [self.protocol.budget, self.protocol.init, self.protocol.batch]
         if self.row.model is not None:
             parts.append(_model_mark(self.row.model))
+        if self.protocol.checkpoints:
+            parts.append(self.protocol.checkpoints)
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
@@ -98,87 +104,16 @@ def _model_mark(model: Path) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=2)
-def _engine(model: Path, engine: str, **options: Any) -> Any:
-    """Loaded once in each process."""
-    import torch
-
-    from inference import engines
-
-    torch.set_num_threads(1)
-    return engines.load(engine, model, **options)
-
-
-def _optimizer(
-    row: Row, problem: Problem, journal: Journal, instance: Instance
-) -> tuple[Optimizer, dict[str, Any], dict[str, float]]:
-    """The row's optimiser, what its engine says of itself, and the seconds it spends on grammars (empty without)."""
-    options = dict(row.options)
-    if row.model is None:
-        from collm_nas import optimizers
-
-        return optimizers.create(row.name, problem, **options), {}, {}
-    from collm_nas import coordinator
-    from collm_nas.presets import PRESETS, thinking
-    from eval import variants
-
-    for name in ("model", "tuned"):
-        options.pop(name, None)
-    preset = options.pop("preset", None)
-    options = {**PRESETS.get(preset, {}), **options}
-    engine = _engine(
-        row.model,
-        options.pop("engine", ENGINE),
-        sampling=options.pop("sampling", "rejection"),
-        backend=options.pop("grammar_backend", BACKEND),
-        tuned=row.tuned,
-    )
-    described = engine.describe()
-    options.setdefault("encoding", described.get("encoding", "compact"))
-    for name in ("init", "batch", "over_cap"):  # all rows share the protocol's
-        options.pop(name, None)
-    options["reasoning"] = thinking(options.get("reasoning", "off"), described)
-    if "hint" in options:
-        options["hint"] = _hint(str(options["hint"]), instance, problem.seed)
-    variant, asked = options.pop("variant", None), JournaledEngine(engine, journal)
-    if preset == "paper":
-        from collm_nas import paper
-
-        del options["encoding"]  # its own is the native one
-        if "prompts" in options:
-            options["prompts"] = Path(options["prompts"])
-        create: Callable[..., Optimizer] = paper.create
-    elif variant is None:
-        create = coordinator.create
-    else:
-        create = partial(variants.create, variant)
-    return create(problem, engine=asked, **options), described, engine.spent
-
-
-def _hint(text: str, instance: Instance, seed: int) -> Hint | None:
-    """Advice in words; or of a kind, made from the best point that the problem knows."""
-    import numpy as np
-
-    from collm_nas import hints
-    from data_gen import hinting
-
-    if text not in hinting.RIGHT:
-        return hints.read(text, instance.space)
-    best = getattr(instance.evaluator, "best", None)
-    if best is None:
-        raise UserError(f"--rows: hint={text} is for landscapes, whose best point is known; write the hint in words")
-    return hinting.draw(instance.space, best, np.random.default_rng([seed, 3]), text)
-
-
 def search(job: Job) -> Record:
     """Runs one search and measures it."""
     from collm_nas import result, runner
+    from eval import model_row
 
     protocol = job.protocol
     instance = load(protocol.problem, job.seed)
     problem = Problem(instance.space, job.seed, protocol.budget, instance.caps, instance.costs)
     journal = Journal(None)
-    optimizer, engine, spent = _optimizer(job.row, problem, journal, instance)
+    optimizer, engine, spent = model_row.optimizer(job.row, problem, journal, instance)
     before = dict(spent)
     starts = instance.starts(protocol.init, job.seed)
     runner.run(problem, optimizer, instance.evaluator, journal, initial=starts, batch=protocol.batch)
@@ -186,13 +121,13 @@ def search(job: Job) -> Record:
         "key": job.key(),
         "row": job.row.label,
         "seed": job.seed,
-        "seen": _seen(engine, instance),
-        **_measure(instance, result.derive(journal.events)),
+        "seen": seen(engine, instance),
+        **_measure(instance, result.derive(journal.events), protocol),
         "grammar_seconds": {name: spent[name] - before[name] for name in spent},
     }
 
 
-def _seen(engine: dict[str, Any], instance: Instance) -> str | None:
+def seen(engine: dict[str, Any], instance: Instance) -> str | None:
     """Whether the model was trained on this table; None for a row without a model."""
     if not engine:
         return None
@@ -200,18 +135,22 @@ def _seen(engine: dict[str, Any], instance: Instance) -> str | None:
     return "seen" if trained & set(instance.evaluator.protocol().get("source_hashes", ())) else "unseen"
 
 
-def _measure(instance: Instance, outcome: dict[str, Any]) -> Record:
+def _measure(instance: Instance, outcome: dict[str, Any], protocol: Protocol) -> Record:
     """`curve` and so `queries` follow what is worth the point that would be chosen after each query.
 
     Where fitness is noisy that is not always the best one met: a search is judged by what it would hand over.
     """
     curve: list[float | None] = []
+    chosen: list[Architecture | None] = []
     incumbent: float | None = None
+    arch: Architecture | None = None
     for i, query in enumerate(outcome["history"]):
         best = query["best_so_far"]
         if best is not None and query["feasible"] and (i == 0 or best != outcome["history"][i - 1]["best_so_far"]):
-            incumbent = instance.value(instance.space.parse(query["arch"]), query["fitness"])
+            arch = instance.space.parse(query["arch"])
+            incumbent = instance.value(arch, query["fitness"])
         curve.append(incumbent)
+        chosen.append(arch)
     if incumbent is None or outcome["best"] is None:
         raise UserError("a search of the benchmark evaluated nothing within the caps; raise them or the budget")
     return {
@@ -232,7 +171,21 @@ def _measure(instance: Instance, outcome: dict[str, Any]) -> Record:
             [instance.space.parse(row["arch"]) for row in outcome["history"] if row["proposer"] == "model"]
         ),
         "curve": curve,
+        **({"checkpoints": _stops(instance, curve, chosen, protocol)} if protocol.checkpoints else {}),
     }
+
+
+def _stops(
+    instance: Instance, curve: list[float | None], chosen: list[Architecture | None], protocol: Protocol
+) -> dict[str, dict[str, float]]:
+    """What a search of so many queries would have handed over; no entry before the first one within the caps."""
+    stops = {}
+    for query in protocol.checkpoints:
+        last = min(query, len(curve)) - 1  # a space may be used up before
+        arch, value = chosen[last], curve[last]
+        if query <= protocol.budget and arch is not None and value is not None:
+            stops[str(query)] = {"fitness": value, **instance.evaluator.report(arch)}
+    return stops
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -249,7 +202,7 @@ def run(
 
     Records of other protocols in that file are left alone. Each finished search is appended and synced at once.
     """
-    _check(protocol, rows)
+    check(protocol, rows)
     return run_jobs(
         [Job(protocol, row, seed) for seed in range(protocol.seeds) for row in rows],
         journal,
@@ -278,7 +231,7 @@ def run_jobs(
     return [{**done[job.key()], "row": job.row.label} for job in jobs]
 
 
-def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
+def check(protocol: Protocol, rows: Sequence[Row]) -> None:
     """UserError where an option's value or a model folder is wrong, before hours are spent on other rows."""
     from collm_nas import optimizers
     from inference.folder import ModelFolder

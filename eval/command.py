@@ -9,32 +9,45 @@ from pathlib import Path
 from typing import Any
 
 from collm_nas.api import DECODING_MODES
+from collm_nas.presets import PRESETS
 from inference.drafts import DRAFTS
 
 COSTS = ("flops", "params", "latency")
+PROBLEM = "digits-cells"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench`."""
+    """The options of `bench`; those that have a default get it in `eval.plan`, since a protocol may say otherwise."""
+    parser.add_argument(
+        "--protocol",
+        metavar="FILE|NAME",
+        help="a YAML file, or the name of a committed one (eval/protocols), that says what the options below would; an "
+        "option given beside it wins over the file and is said under the table, one that each of its cases sets is "
+        "refused, and a row of its own that --rows names keeps what it says of it",
+    )
     add_problem(parser)
     how = parser.add_argument_group("protocol")
     how.add_argument(
         "--rows", metavar="R,R", help="optimisers, as name[:option=value]...; default: collm and all others"
     )
-    how.add_argument("--seeds", type=int, default=30, metavar="N", help="seeds 0..N-1 (default 30)")
-    how.add_argument("--budget", type=int, default=100, metavar="N", help="evaluations a search (default 100)")
-    how.add_argument("--init", type=int, default=10, metavar="N", help="random ones among them, shared by all rows")
-    how.add_argument("--batch", type=int, default=5, metavar="N", help="candidates asked for at once (default 5)")
+    how.add_argument("--case", action="append", metavar="C", help="only this case of --protocol; repeatable")
+    how.add_argument("--seeds", type=int, metavar="N", help="seeds 0..N-1 (default 30)")
+    how.add_argument("--budget", type=int, metavar="N", help="evaluations a search (default 100)")
+    how.add_argument("--init", type=int, metavar="N", help="random ones among them, shared by all rows (default 10)")
+    how.add_argument("--batch", type=int, metavar="N", help="candidates asked for at once (default 5)")
     model = parser.add_argument_group("the row collm")
     model.add_argument("--model", metavar="DIR", help="model folder (default: the embedded one)")
+    model.add_argument("--preset", choices=tuple(PRESETS), help="paper: an untuned chat model, the paper's own way")
     model.add_argument("--temperature", type=float, metavar="T")
     model.add_argument("--top-p", type=float, metavar="P", help="share of the law that is drawn from (default 1)")
-    model.add_argument("--sampling", choices=tuple(DRAFTS), default="rejection")
-    model.add_argument("--decoding", choices=DECODING_MODES, default="new")
+    model.add_argument("--sampling", choices=tuple(DRAFTS), help="default rejection, or the preset's")
+    model.add_argument("--decoding", choices=DECODING_MODES, help="default new, or the preset's")
     model.add_argument("--encoding", choices=("compact", "native"))
     model.add_argument("--strategies", type=int, metavar="K", help="a round (default: one a candidate)")
     parser.add_argument("--processes", type=int, metavar="N", help="searches at once (default: all cores)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default bench-PROBLEM; a killed bench goes on there")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default bench-PROBLEM or bench-NAME; a killed bench goes on there"
+    )
 
 
 def add_problem(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +56,7 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     problems = (
         "digits-cells, cifar-stages, landscapes (for claims), validation (others, to choose by), table or supernet"
     )
-    what.add_argument("--problem", default="digits-cells", metavar="P", help=problems)
+    what.add_argument("--problem", metavar="P", help=f"{problems} (default {PROBLEM})")
     what.add_argument("--space", default="", metavar="S", help="of a table, or of landscapes: a name or a YAML file")
     what.add_argument("--table", default="", metavar="F", help="CSV or Parquet of --problem table")
     what.add_argument("--supernet", default="", metavar="F", help="of --problem supernet: folder, file, MODULE:OBJECT")
@@ -62,38 +75,48 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs what is missing, prints the table, writes `searches.jsonl`, `bench.csv` and `bench.json`."""
+    """Runs what is missing, prints a table a case, writes the tidy files, and `table.md` where there is a protocol."""
     from rich.console import Console
 
-    from eval import bench, summary
+    from eval import beside, plan, protocols, tidy
 
-    protocol = _protocol(args)
-    rows = _rows(args)
-    said = protocol.describe()  # before anything is written: a wrong table or column ends here
-    folder = args.out or Path(f"bench-{args.problem}")
+    study = protocols.load(args.protocol) if args.protocol else None
+    made = plan.make(args, study)  # before anything is written: a wrong table or column ends here
+    folder = args.out or Path(f"bench-{study.name if study else made.options.problem}")
     console = Console(width=None if sys.stdout.isatty() else 230)
-    records = _searched(args, protocol, rows, folder / "searches.jsonl", Console(stderr=True))
-    lines = summary.summarise(records, protocol.budget)
-    console.print(summary.table(lines, bench.line(said)))
-    summary.write(folder, records, lines, bench.settings(protocol, rows))
-    console.print(f"{folder / 'bench.csv'}, {folder / 'bench.json'}", soft_wrap=True)
+    measured = _measured(made, folder / "searches.jsonl", args.processes or os.cpu_count() or 1)
+    for one in measured:
+        console.print(one.table())
+    written = tidy.write(folder, measured)
+    if study is not None:
+        text = beside.page(study, measured, made.changed)
+        (folder / "table.md").write_text(text, encoding="utf-8")
+        written.append("table.md")
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+    console.print(", ".join(str(folder / name) for name in written), soft_wrap=True)
     return 0
 
 
-def _protocol(args: argparse.Namespace) -> Any:
-    from eval.bench import Protocol
+def _measured(made: Any, journal: Path, processes: int) -> Any:
+    from rich.console import Console
+    from rich.progress import Progress
 
-    return Protocol(problem=problem_of(args), budget=args.budget, init=args.init, batch=args.batch, seeds=args.seeds)
+    from eval import plan
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("searches", total=None)
+        return plan.run(made, journal, processes, lambda done, n: bar.update(task, completed=done, total=n))
 
 
 def problem_of(args: argparse.Namespace) -> Any:
     """The `ProblemSpec` that `add_problem`'s options describe."""
     from eval.problems import PACKAGED, ProblemSpec
 
-    packaged = args.problem in PACKAGED
+    kind = args.problem or PROBLEM
+    packaged = kind in PACKAGED
     caps = tuple((cost, limit) for cost in COSTS if (limit := getattr(args, f"max_{cost}")) is not None)
     return ProblemSpec(
-        kind=args.problem,
+        kind=kind,
         space=args.space,
         table=args.table,
         supernet=args.supernet,
@@ -105,23 +128,3 @@ def problem_of(args: argparse.Namespace) -> Any:
         relabel=args.relabel,
         limits=caps,
     )
-
-
-def _rows(args: argparse.Namespace) -> list[Any]:
-    from eval.rows import MODEL_OPTIONS, default_rows, left_out, parse_row
-
-    if not args.rows and (said := left_out()):
-        print(said, file=sys.stderr)
-    chosen = {name: getattr(args, name, None) for name in MODEL_OPTIONS}  # some are for --rows alone
-    return [parse_row(text, chosen) for text in (args.rows.split(",") if args.rows else default_rows())]
-
-
-def _searched(args: argparse.Namespace, protocol: Any, rows: list[Any], journal: Path, console: Any) -> Any:
-    from rich.progress import Progress
-
-    from eval import bench
-
-    processes = args.processes or os.cpu_count() or 1
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"{len(rows)} rows, {protocol.seeds} seeds", total=len(rows) * protocol.seeds)
-        return bench.run(protocol, rows, journal, processes, lambda done, _: bar.update(task, completed=done))

@@ -98,6 +98,10 @@ class StatefulGenerator(Coordinator):
         return answers
 
 
+class ForgetfulNavigator(StatefulGenerator, NoPast):
+    """The Generator remembers and the Navigator does not."""
+
+
 # --- other adapters ---------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +167,7 @@ COORDINATORS: dict[str, type[Coordinator]] = {
     "no-past": NoPast,
     "permuted-scores": PermutedScores,
     "stateful-generator": StatefulGenerator,
+    "forgetful-navigator": ForgetfulNavigator,
     "repair": Repair,
 }
 ADAPTERS: dict[str, dict[Role, Role]] = {

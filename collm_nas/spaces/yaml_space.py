@@ -29,7 +29,7 @@ def load(path: Path) -> CategoricalSpace:
 
 def parse(text: str, source: str) -> CategoricalSpace:
     """The space that a YAML text defines; `source` names it in errors."""
-    top = _mapping(_safe_load(text, source), source, ("name", "description", "variables", "encoding", "costs"))
+    top = _mapping(safe_load(text, source), source, ("name", "description", "variables", "encoding", "costs"))
     name, template = _text(top, "name", source), top.get("encoding")
     if not name.strip() or not name.isprintable():
         raise UserError(f"{source}: `name` must be one line of text, e.g. `name: my-space`")
@@ -109,7 +109,8 @@ def _read(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
 
 
-def _safe_load(text: str, source: str) -> Any:
+def safe_load(text: str, source: str) -> Any:
+    """What a YAML text says, read safely and strictly; UserError names source and line of what cannot be read."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
