@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from collm_nas.api import UserError
-from eval import bench, ranking
+from eval import bench, printed, ranking
 from eval.command import PROBLEM, problem_of
 from eval.measured import Measured
-from eval.rows import MODEL_OPTIONS, MODEL_ROW, Row, default_rows, left_out, parse_row
-from eval.study import OPTIONS, Study, StudyRow
+from eval.rows import MODEL_OPTIONS, Row, default_rows, left_out, parse_row
+from eval.study import FITNESS, OPTIONS, QUERIES, TAU, Study, StudyRow
 
 SIZES = {"budget": 100, "init": 10, "batch": 5, "seeds": 30}
 """Defaults that neither command line nor file need to say."""
@@ -54,9 +54,10 @@ def make(args: argparse.Namespace, study: Study | None) -> Plan:
     options, changed = settle(args, study)
     kind = study.kind if study else "search"
     cases = tuple(_case(name, own, options, study) for name, own in _chosen(args, study).items())
-    if kind == "search":
-        for case in cases:
-            bench.check(case.protocol, [row for row, _ in case.rows])
+    for case in cases:
+        _check(case, kind, study)
+    if study is not None and study.printed:
+        printed.read(study.printed)
     return Plan(kind, study.title if study else "", options, cases, changed)
 
 
@@ -137,6 +138,21 @@ def _case(name: str, own: dict[str, Any], options: argparse.Namespace, study: St
     return Case(name, protocol, made)
 
 
+def _check(case: Case, kind: str, study: Study | None) -> None:
+    """UserError before hours are spent: a wrong table, row or model, and columns of `table.md` that nothing fills."""
+    if kind == "ranking":
+        ranking.check(case.protocol, [row for row, _ in case.rows])
+    else:
+        bench.check(case.protocol, [row for row, _ in case.rows])
+    measures = (TAU,) if kind == "ranking" else (FITNESS, QUERIES, *case.protocol.problem.report)
+    for column in (c for layout in (study.tables if study else ()) for c in layout.columns if c.case == case.name):
+        place = f"--protocol {study.name if study else ''}: the column {column.title!r} of `tables`"
+        if column.measure not in measures:
+            raise UserError(f"{place} has the measure {column.measure!r}; legal there: {', '.join(measures)}")
+        if column.queries is not None and column.queries not in case.protocol.checkpoints:
+            raise UserError(f"{place} is at {column.queries} queries, which is none of `checkpoints`; add it there")
+
+
 def _need_table(options: argparse.Namespace, study: Study | None) -> None:
     if study is None or options.problem != "table" or options.table:
         return
@@ -173,8 +189,3 @@ def _protocol(row: StudyRow, protocol: bench.Protocol) -> bench.Protocol:
         own[name] = min(own.get(name, getattr(protocol, name)), getattr(protocol, name))
     own["init"] = min(own.get("init", protocol.init), own["budget"])
     return replace(protocol, **own)
-
-
-def reference(rows: Sequence[Row]) -> str:
-    """The label of the row that others are held against: the first `collm`, else the first."""
-    return next((row.label for row in rows if row.name == MODEL_ROW), rows[0].label)

@@ -28,7 +28,7 @@ from eval.problems import Instance, ProblemSpec, load
 from eval.rows import MODEL_OPTIONS, MODEL_ROW, Row
 from eval.rows import parse_row as parse_search_row
 
-DECILES = 10
+DECILES, COSTS = 10, ("flops", "params")
 ROWS: dict[str, tuple[str, ...]] = {
     MODEL_ROW: (*MODEL_OPTIONS, "evidence"), "ridge": ("evidence",), "flops": (), "params": (), "random": (),
 }  # fmt: skip
@@ -72,6 +72,18 @@ def parse_row(text: str, model_options: dict[str, Any] | None = None) -> Row:
     if "variant" in dict(row.options):
         raise UserError(f"--rows: {text!r} names a variant of a search, which is none of a ranking; leave it out")
     return row
+
+
+def check(protocol: bench.Protocol, rows: Sequence[Row]) -> None:
+    """UserError where the problem has no deciles, a cost is unknown or a model folder is wrong."""
+    from inference.folder import ModelFolder
+
+    ten, instance = [group[0] for group in deciles(protocol.problem)], load(protocol.problem, 0)
+    for row in rows:
+        if row.model is not None:
+            ModelFolder.open(row.model, tuned=row.tuned)
+        elif row.name in COSTS:
+            _costs(instance, ten, row.name)
 
 
 # --- a trial ----------------------------------------------------------------------------------------------------------
@@ -122,7 +134,7 @@ def _worth(job: bench.Job, instance: Instance, ten: list[Architecture]) -> tuple
     row, rng = job.row, random.Random(f"ranking/{job.row.name}/{job.seed}")
     if row.name == "random":
         return [rng.random() for _ in ten], {}
-    if row.name in ("flops", "params"):
+    if row.name in COSTS:
         return _costs(instance, ten, row.name), {}
     others = _evidence(job, instance, ten)
     if row.name == "ridge":

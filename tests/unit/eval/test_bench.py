@@ -11,7 +11,7 @@ import pytest
 from collm_nas import optimizers
 from collm_nas.api import UserError, Variable
 from collm_nas.spaces.base import CategoricalSpace
-from eval import bench, command, summary
+from eval import bench, command, plan, summary
 from eval.bench import Protocol
 from eval.problems import ProblemSpec, load
 from eval.relabel import RelabelledSpace, relabel, reorder
@@ -220,8 +220,8 @@ def test_rows_that_lack_a_package_are_left_out_of_the_default_with_a_line(monkey
 
 
 def test_caps_lower_the_best_known_value(tmp_path: Path) -> None:
-    args = arguments(*table(tmp_path), "--fitness", "valid", "--max-flops", "100")
-    instance = load(command._protocol(args).problem, 0)
+    args = arguments(*table(tmp_path), "--fitness", "valid", "--max-flops", "100", "--init", "2", "--rows", "random")
+    instance = load(plan.make(args, None).cases[0].protocol.problem, 0)
     assert (instance.best, len(instance.starts(3, 0))) == (52.0, 3)
 
 

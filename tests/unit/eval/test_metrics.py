@@ -8,6 +8,7 @@ from eval.metrics import (
     area,
     bootstrap,
     censored_median,
+    holm,
     normalised_regret,
     paired,
     queries_text,
@@ -75,3 +76,19 @@ def test_pairing_sees_a_small_difference_that_the_means_hide() -> None:
     assert not paired(second, second).decided
     with pytest.raises(ValueError, match="no seed"):
         paired({1: 0.0}, {2: 0.0})
+
+
+def test_a_difference_has_a_p_value_of_swapped_pairs() -> None:
+    """Ten differences of one sign: of 1,024 ways to swap, two are as far from zero."""
+    second = dict.fromkeys(range(10), 0.0)
+    assert paired(dict.fromkeys(range(10), 1.0), second).p == pytest.approx(2 / 1024)
+    assert paired(second, second).p == paired({0: 1.0}, {0: 0.0}).p == 1.0
+    mixed = {seed: (-1.0) ** seed for seed in range(10)}
+    assert paired(mixed, second).p == 1.0
+
+
+def test_holm_corrects_step_by_step_and_keeps_the_order() -> None:
+    """0.01 * 4, then the larger of that and 0.02 * 3, and so on; never above 1."""
+    assert holm([0.04, 0.01, 0.02, 0.9]) == pytest.approx([0.08, 0.04, 0.06, 0.9])
+    assert holm([0.03, 0.03]) == pytest.approx([0.06, 0.06])
+    assert holm([0.8, 0.7]) == [1.0, 1.0] and holm([]) == []
