@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import copysign, inf
 from statistics import mean, stdev
 from typing import Any
 
@@ -33,13 +34,16 @@ class Cell:
 
     @property
     def apart(self) -> float | None:
-        """Ours minus theirs in standard errors of ours; None where that can't be said."""
+        """Ours minus theirs in standard errors of ours, beyond what rounding of theirs explains; None where that can't
+        be said."""
         if self.ours is None or self.ours.mean is None or self.theirs is None or self.theirs.number is None:
             return None
         difference = self.ours.mean - self.theirs.number
-        if self.ours.error > 0:
-            return difference / self.ours.error
-        return 0.0 if abs(difference) < 0.005 else float("inf")  # all seeds agree: to the last printed digit
+        beyond = max(0.0, abs(difference) - self.theirs.rounding)
+        if beyond == 0:
+            return 0.0
+        # Where every seed ended at one value, its error is zero but for the last bits.
+        return copysign(beyond / self.ours.error if self.ours.error > 1e-9 else inf, difference)
 
 
 def page(study: Study, measured: Sequence[Measured], changed: Sequence[str]) -> str:
@@ -154,7 +158,7 @@ def _agreement(cells: Sequence[Cell]) -> str:
     held = [(cell, cell.apart) for cell in cells if cell.apart is not None]
     if not held:
         return ""
-    far = [(cell, apart) for cell, apart in held if apart is not None and abs(apart) > FAR]
+    far = [(cell, apart) for cell, apart in held if abs(apart) > FAR]
     told = f"{len(held) - len(far)} of {len(held)} printed means lie within three of our standard errors."
     lines = [f"- {cell.row}, {cell.column.case} {cell.column.title}: {cell.text}, {apart:+.1f}" for cell, apart in far]
     return "\n".join([told + (" Further away, in standard errors:" if far else ""), *([""] if far else []), *lines])

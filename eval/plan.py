@@ -184,7 +184,7 @@ def _row(row: StudyRow, options: argparse.Namespace, study: Study | None) -> Row
 
 def _protocol(row: StudyRow, protocol: bench.Protocol) -> bench.Protocol:
     """With the row's own sizes; budget and seeds are at most those of all rows."""
-    own = dict(row.own)
+    own: dict[str, Any] = dict(row.own)
     for name in ("budget", "seeds"):
         own[name] = min(own.get(name, getattr(protocol, name)), getattr(protocol, name))
     own["init"] = min(own.get("init", protocol.init), own["budget"])

@@ -40,6 +40,11 @@ class Printed:
         return found if math.isfinite(found) else None
 
     @property
+    def rounding(self) -> float:
+        """Half a unit of the last digit of the value."""
+        return 0.5 * 10.0 ** -len(self.value.partition(".")[2]) + 1e-9
+
+    @property
     def text(self) -> str:
         """`94.28` or `94.25 ± 0.02`."""
         return self.value if self.sd is None else f"{self.value} ± {self.sd:g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from pyarrow import parquet
 
 from collm_nas.api import UserError
 from eval import beside, command, plan, printed, protocols
+from eval.measured import Figure
 from eval.rows import MODEL_ROW
+from eval.study import Column
 from tests.unit.eval.test_bench import arguments, table
 
 
@@ -143,7 +146,7 @@ def test_a_grid_is_a_matrix_of_rows(tmp_path: Path) -> None:
         ("relabel: 1\n", (), "`relabel` must be true or false, got '1'"),
         ("max-flops: x\n", (), "`max_flops` must be a number, got 'x'"),
         ("printed: none.csv\n", (), "none.csv, which the protocol names as `printed`, does not exist"),
-        ("budget: 9\n", (), "line 13: key 'budget' appears twice"),
+        ("budget: 9\n", (), "line 11: key 'budget' appears twice"),
         ("tables: [{columns: [{case: C10}]}]\n", (), "case 'C10' is unknown; legal: by valid, by test"),
         (
             "tables: [{columns: [{case: by test, measure: test}]}]\n",
@@ -191,3 +194,20 @@ def test_without_a_protocol_nothing_has_changed() -> None:
     preset, _ = plan.settle(arguments("--preset", "paper"), None)
     assert preset.decoding is None, "the preset says it"
     assert isinstance(options, argparse.Namespace)
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "value", "apart"),
+    [
+        (93.2, 0.1, "94.0", -7.5),
+        (94.04, 0.01, "94.0", 0.0),
+        (94.3, 0.0, "94.0", math.inf),
+        (94.3, 0.1, ">400", None),
+        (None, math.inf, "94.0", None),
+    ],
+)
+def test_how_far_ours_is_from_the_printed(mean: float | None, error: float, value: str, apart: float | None) -> None:
+    """In standard errors, beyond the rounding of what is printed (0.05 here)."""
+    theirs = printed.Printed("r", "c", "fitness", None, value, None, "x")
+    cell = beside.Cell("r", Column("t", "c", "fitness"), Figure("", mean, error), theirs)
+    assert cell.apart == (None if apart is None else pytest.approx(apart))
