@@ -234,13 +234,13 @@ def run_jobs(
 def check(protocol: Protocol, rows: Sequence[Row]) -> None:
     """UserError where an option's value or a model folder is wrong, before hours are spent on other rows."""
     from collm_nas import optimizers
-    from inference.folder import ModelFolder
+    from eval import model_row
 
     instance = load(protocol.problem, 0)
     problem = Problem(instance.space, 0, protocol.budget, instance.caps, instance.costs)
     for row in rows:
         if row.model is not None:
-            ModelFolder.open(row.model, tuned=row.tuned)
+            model_row.check(row)
         else:
             optimizers.create(row.name, problem, **dict(row.options))
 

@@ -47,7 +47,10 @@ class Measured:
     @property
     def described(self) -> str:
         """The protocol in one line, with what rows have of their own."""
-        said = bench.line(self.protocol.describe())
+        told = self.protocol.describe()
+        if self.kind == "ranking":  # which searches nothing
+            told = {key: value for key, value in told.items() if key not in ("budget", "init", "batch")}
+        said = bench.line(told)
         own = [f"{row.label}: {sizes}" for row, its in self.rows if (sizes := _sizes(its, self.protocol))]
         return " | ".join([said, *own])
 

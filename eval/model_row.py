@@ -62,6 +62,26 @@ def engine_of(row: Row) -> tuple[Any, dict[str, Any]]:
     return engine, options
 
 
+def check(row: Row) -> None:
+    """UserError where the model folder, the preset or the variant is none, or they do not go together."""
+    from eval import paper_variants, variants
+    from inference.folder import ModelFolder
+
+    assert row.model is not None
+    options = dict(row.options)
+    preset, variant = options.get("preset"), options.get("variant")
+    if preset is not None and preset not in PRESETS:
+        raise UserError(f"--rows: preset {preset!r} of {row.label!r} is unknown; legal: {', '.join(PRESETS)}")
+    for name in ("strategies", "hint"):
+        if preset == "paper" and name in options:
+            raise UserError(f"--rows: {name} is for tuned models, and {row.label!r} has the preset paper; leave it out")
+    legal = tuple(paper_variants.KINDS) if preset == "paper" else variants.NAMES
+    if variant is not None and variant not in legal:
+        way = "with the preset paper" if preset == "paper" else "of a tuned model"
+        raise UserError(f"--rows: {row.label!r} has no variant {variant!r} {way}; legal there: {', '.join(legal)}")
+    ModelFolder.open(row.model, tuned=row.tuned)
+
+
 @lru_cache(maxsize=2)
 def _engine(model: Path, engine: str, **options: Any) -> Any:
     """Loaded once in each process."""

@@ -11,6 +11,7 @@ from collm_nas.api import Problem, UserError
 from collm_nas.evaluators import table
 from collm_nas.journal import Journal
 from eval import model_row, paper_variants
+from eval.rows import parse_row
 from tests.unit.test_paper import Scripted, ten
 
 SPACE = spaces.load("digits-cells")
@@ -70,3 +71,17 @@ def test_each_role_has_its_temperature() -> None:
     with pytest.raises(UserError, match="generator_temperature must be a number of at least 0, but is 'hot'"):
         model_row.by_temperature(engine, {"generator_temperature": "hot"})
     assert model_row.by_temperature(engine, {}) is engine
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("collm:preset=papr", "preset 'papr' of 'collm:preset=papr' is unknown; legal: paper"),
+        ("collm:preset=paper:strategies=1", "strategies is for tuned models"),
+        ("collm:preset=paper:variant=navigator-for-both", "no variant 'navigator-for-both' with the preset paper"),
+        ("collm:variant=one-model", "no variant 'one-model' of a tuned model; legal there: best-points"),
+    ],
+)
+def test_what_does_not_go_together_ends_before_the_searches(row: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model_row.check(parse_row(row))
