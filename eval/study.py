@@ -147,6 +147,10 @@ def _on_grid(grid: Mapping[str, tuple[Any, ...]]) -> list[StudyRow]:
 def _check_labels(rows: Iterable[StudyRow], place: str) -> None:
     seen: set[str] = set()
     for row in rows:
+        if "," in row.label:
+            raise UserError(
+                f"{place}: the row {row.label!r} has a comma, at which --rows parts; give it another `label`"
+            )
         if row.label in seen:
             raise UserError(f"{place}: two rows are called {row.label!r}; give one of them another `label`")
         seen.add(row.label)

@@ -211,3 +211,19 @@ def test_how_far_ours_is_from_the_printed(mean: float | None, error: float, valu
     theirs = printed.Printed("r", "c", "fitness", None, value, None, "x")
     cell = beside.Cell("r", Column("t", "c", "fitness"), Figure("", mean, error), theirs)
     assert cell.apart == (None if apart is None else pytest.approx(apart))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("[random, {row: gp, label: random}]", "two rows are called 'random'; give one of them another `label`"),
+        ("[{row: gp, label: 'a, b'}]", "the row 'a, b' has a comma, at which --rows parts"),
+        ("[{label: a}]", r"rows\[0\]: has no `row`"),
+        ("[{row: gp, seeds: many}]", r"rows\[0\]: `seeds` must be a whole number, got 'many'"),
+    ],
+)
+def test_a_wrong_row_of_a_file_is_named(rows: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(f"problem: digits-cells\nrows: {rows}\n")
+    with pytest.raises(UserError, match=message):
+        protocols.load(str(path))
