@@ -40,9 +40,11 @@ class Measured:
 
     @property
     def reference(self) -> str:
-        """The row that others are held against: the first `collm`, else the first."""
+        """The row that others are held against: the first `collm` without a changed part, else the first of all."""
         rows = [row for row, _ in self.rows]
-        return next((row.label for row in rows if row.name == MODEL_ROW), rows[0].label)
+        models = [row for row in rows if row.name == MODEL_ROW]
+        whole = [row for row in models if "variant" not in dict(row.options)]
+        return (whole or models or rows)[0].label
 
     @property
     def described(self) -> str:

@@ -13,8 +13,10 @@ from pyarrow import parquet
 
 from collm_nas.api import UserError
 from eval import beside, command, plan, printed, protocols
-from eval.measured import Figure
-from eval.rows import MODEL_ROW
+from eval.bench import Protocol
+from eval.measured import Figure, Measured
+from eval.problems import ProblemSpec
+from eval.rows import MODEL_ROW, parse_row
 from eval.study import Column
 from tests.unit.eval.test_bench import arguments, table
 
@@ -126,6 +128,20 @@ def test_ours_stands_beside_the_printed(tmp_path: Path) -> None:
     assert "(42.00 ± 0.5) |" in text and "| DARTS |  | (>1) |" in text
     assert "- random, by test test: 42.00 [42.00, 42.00] (39.00), +inf" in text
     assert "Printed figures: a paper; x." in text and "- mind this" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "reference"),
+    [
+        (["random", "gp"], "random"),
+        (["random", "collm:variant=blind", "collm:temperature=2", "collm"], "collm:temperature=2"),
+        (["random", "collm:variant=blind"], "collm:variant=blind"),
+    ],
+)
+def test_rows_are_held_against_the_models(rows: list[str], reference: str) -> None:
+    protocol = Protocol(problem=ProblemSpec(kind="digits-cells"))
+    made = tuple((parse_row(row), protocol) for row in rows)
+    assert Measured("search", "", "", protocol, made, []).reference == reference
 
 
 def test_a_grid_is_a_matrix_of_rows(tmp_path: Path) -> None:
