@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import copysign, inf
+from math import copysign, inf, isfinite
 from statistics import mean, stdev
 from typing import Any
 
@@ -160,8 +160,12 @@ def _agreement(cells: Sequence[Cell]) -> str:
         return ""
     far = [(cell, apart) for cell, apart in held if abs(apart) > FAR]
     told = f"{len(held) - len(far)} of {len(held)} printed means lie within three of our standard errors."
-    lines = [f"- {cell.row}, {cell.column.case} {cell.column.title}: {cell.text}, {apart:+.1f}" for cell, apart in far]
+    lines = [f"- {one.row}, {one.column.case} {one.column.title}: {one.text}, {_errors(apart)}" for one, apart in far]
     return "\n".join([told + (" Further away, in standard errors:" if far else ""), *([""] if far else []), *lines])
+
+
+def _errors(apart: float) -> str:
+    return f"{apart:+.1f}" if isfinite(apart) else "where all of our seeds are level"
 
 
 def _sources(found: Sequence[Printed]) -> str:

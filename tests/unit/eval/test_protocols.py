@@ -126,7 +126,7 @@ def test_ours_stands_beside_the_printed(tmp_path: Path) -> None:
     text = (run(tmp_path, path, "--budget", "9", "--init", "0") / "table.md").read_text()
     assert "| random | 3 | 42.00 [42.00, 42.00] (39.00) |" in text, "nine queries of nine find the best"
     assert "(42.00 ± 0.5) |" in text and "| DARTS |  | (>1) |" in text
-    assert "- random, by test test: 42.00 [42.00, 42.00] (39.00), +inf" in text
+    assert "- random, by test test: 42.00 [42.00, 42.00] (39.00), where all of our seeds are level" in text
     assert "Printed figures: a paper; x." in text and "- mind this" in text
 
 
