@@ -8,7 +8,7 @@ from math import inf, sqrt
 from typing import Any
 
 from eval import bench, ranking, summary
-from eval.metrics import Estimate, bootstrap, queries_text
+from eval.metrics import Estimate, bootstrap, queries_with_interval
 from eval.rows import MODEL_ROW, Row
 from eval.study import FITNESS, QUERIES, TAU
 
@@ -108,4 +108,5 @@ def _figure(values: Sequence[float], digits: int) -> Figure:
 
 
 def _median(own: Sequence[Record]) -> Figure:
-    return Figure(queries_text([record["queries"] for record in own], max(len(record["curve"]) for record in own)))
+    longest = max(len(record["curve"]) for record in own)
+    return Figure(queries_with_interval([record["queries"] for record in own], longest))

@@ -55,6 +55,22 @@ def censored_median(queries: Sequence[int | None]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+def median_interval(queries: Sequence[int | None], seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """The bootstrap interval of the censored median; a side is infinite where it was not reached."""
+    values_N = np.array([inf if q is None else float(q) for q in queries])
+    rng = np.random.default_rng(seed)
+    medians = np.median(values_N[rng.integers(0, len(values_N), size=(BOOTSTRAPS, len(values_N)))], axis=1)
+    # No interpolation, which an infinite neighbour would spoil.
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def queries_with_interval(queries: Sequence[int | None], budget: int) -> str:
+    """`53.5 [41, 66]` or `>100 [87, >100]`."""
+    low, high = (f">{budget}" if isinf(side) else f"{side:g}" for side in median_interval(queries))
+    return f"{queries_text(queries, budget)} [{low}, {high}]"
+
+
 def queries_text(queries: Sequence[int | None], budget: int) -> str:
     """The censored median as printed: `53`, `52.5` or `>100`."""
     median = censored_median(queries)

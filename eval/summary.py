@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from eval.metrics import Estimate, area, bootstrap, censored_median, holm, paired, queries_text
+from eval.metrics import (
+    Estimate,
+    area,
+    bootstrap,
+    censored_median,
+    holm,
+    median_interval,
+    paired,
+    queries_text,
+    queries_with_interval,
+)  # fmt: skip
 
 Record = dict[str, Any]
 SECONDS = ("llm", "evaluate", "total")
@@ -28,6 +38,7 @@ def summarise(records: Sequence[Record], budget: int, reference: str | None = No
 def _line(row: str, own: Sequence[Record], first: Sequence[Record], budget: int) -> dict[str, Any]:
     queries = [record["queries"] for record in own]
     median, longest = censored_median(queries), max(len(record["curve"]) for record in own)
+    low, high = median_interval(queries)
     versus = paired(_by_seed(own), _by_seed(first))
     return {
         "row": row,
@@ -39,7 +50,10 @@ def _line(row: str, own: Sequence[Record], first: Sequence[Record], budget: int)
         "area": _interval(bootstrap([area_of(record, budget) for record in own])),
         "found": _mean(record["found"] for record in own),
         "median_queries": queries_text(queries, longest),
-        "median_queries_value": None if median == float("inf") else median,
+        "median_queries_value": _finite(median),
+        "median_queries_low": _finite(low),
+        "median_queries_high": _finite(high),
+        "queries_text": queries_with_interval(queries, longest),
         "report": {k: _interval(bootstrap([r["report"][k] for r in own])) for k in own[0]["report"]},
         "fallback": _mean(record["by_proposer"].get("fallback", 0) for record in own),
         "tokens_prompt": _mean(record["tokens"]["prompt"] for record in own),
@@ -56,6 +70,10 @@ def _line(row: str, own: Sequence[Record], first: Sequence[Record], budget: int)
             "p_holm": None,
         },
     }
+
+
+def _finite(queries: float) -> float | None:
+    return None if queries == float("inf") else queries
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -102,7 +120,7 @@ def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> An
             _text(one["normalised_regret"]),
             _text(one["area"]),
             f"{100 * one['found']:.0f} %",
-            one["median_queries"],
+            one["queries_text"],
             *(_text(one["report"][name]) for name in reports),
             f"{one['tokens_prompt']:.0f}/{one['tokens_completion']:.0f}",
             "/".join(f"{one[f'seconds_{name}']:.2f}" for name in SECONDS),

@@ -9,10 +9,12 @@ from eval.metrics import (
     bootstrap,
     censored_median,
     holm,
+    median_interval,
     normalised_regret,
     paired,
     queries_text,
     queries_to_reach,
+    queries_with_interval,
     regret,
 )
 
@@ -52,6 +54,14 @@ def test_the_area_is_the_mean_regret_of_all_queries_of_the_budget() -> None:
 def test_the_median_counts_censored_searches_as_longest(queries: list[int | None], median: float, text: str) -> None:
     assert censored_median(queries) == median
     assert queries_text(queries, 100) == text
+
+
+def test_the_median_has_an_interval_that_knows_of_censoring() -> None:
+    low, high = median_interval([*range(1, 100)])
+    assert 30 < low < 50 < high < 70
+    assert median_interval([10, 20, None, None, None])[1] == inf and median_interval([None]) == (inf, inf)
+    assert queries_with_interval([7, 7, 7], 100) == "7 [7, 7]"
+    assert queries_with_interval([None, None], 100) == ">100 [>100, >100]"
 
 
 def test_bootstrap_interval_covers_the_mean_and_shrinks_with_more_values() -> None:
