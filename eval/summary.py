@@ -15,7 +15,7 @@ from eval.metrics import (
     paired,
     queries_text,
     queries_with_interval,
-)  # fmt: skip
+)
 
 Record = dict[str, Any]
 SECONDS = ("llm", "evaluate", "total")
