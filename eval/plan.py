@@ -88,7 +88,7 @@ def settle(args: argparse.Namespace, study: Study | None) -> tuple[argparse.Name
     options, changed = argparse.Namespace(**vars(args)), []
     for key in OPTIONS:
         given = getattr(args, key, None)
-        if given in (None, "", False):
+        if given is None or given is False or given == "":  # a 0 is given
             setattr(options, key, said.get(key, given))
             continue
         flag = f"--{key.replace('_', '-')}"

@@ -124,6 +124,7 @@ def test_ours_stands_beside_the_printed(tmp_path: Path) -> None:
     tables = "tables: [{title: T, columns: [{title: test, case: by test, measure: fitness}]}]\nprinted: p.csv\n"
     path = small(tmp_path, tables + "notes: [mind this]\n")
     text = (run(tmp_path, path, "--budget", "9", "--init", "0") / "table.md").read_text()
+    assert "--init 0 (there: 2)" in text
     assert "| random | 3 | 42.00 [42.00, 42.00] (39.00) |" in text, "nine queries of nine find the best"
     assert "(42.00 ± 0.5) |" in text and "| DARTS |  | (>1) |" in text
     assert "- random, by test test: 42.00 [42.00, 42.00] (39.00), where all of our seeds are level" in text
@@ -207,6 +208,8 @@ def test_without_a_protocol_nothing_has_changed() -> None:
     options, changed = plan.settle(arguments("--rows", "random"), None)
     assert not changed and (options.problem, options.budget, options.seeds) == ("digits-cells", 100, 30)
     assert (options.decoding, options.sampling) == ("new", "rejection")
+    zero, _ = plan.settle(arguments("--init", "0", "--temperature", "0"), None)
+    assert (zero.init, zero.temperature) == (0, 0.0), "a 0 is said, too"
     preset, _ = plan.settle(arguments("--preset", "paper"), None)
     assert preset.decoding is None, "the preset says it"
     assert isinstance(options, argparse.Namespace)
