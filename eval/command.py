@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--budget", type=int, default=100, metavar="N", help="evaluations a search (default 100)")
     how.add_argument("--init", type=int, default=10, metavar="N", help="random ones among them, shared by all rows")
     how.add_argument("--batch", type=int, default=5, metavar="N", help="candidates asked for at once (default 5)")
+    how.add_argument(
+        "--objective", metavar="NAME", action="append", help="fitness and costs to minimise: fronts; repeatable"
+    )
     model = parser.add_argument_group("the row collm")
     model.add_argument("--model", metavar="DIR", help="model folder (default: the embedded one)")
     model.add_argument("--temperature", type=float, metavar="T")
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs what is missing, prints the table, writes `searches.jsonl`, `bench.csv` and `bench.json`."""
     from rich.console import Console
 
-    from eval import bench, summary
+    from eval import bench, fronts, summary
 
     protocol = _protocol(args)
     rows = _rows(args)
@@ -73,17 +76,26 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path(f"bench-{args.problem}")
     console = Console(width=None if sys.stdout.isatty() else 230)
     records = _searched(args, protocol, rows, folder / "searches.jsonl", Console(stderr=True))
-    lines = summary.summarise(records, protocol.budget)
-    console.print(summary.table(lines, bench.line(said)))
-    summary.write(folder, records, lines, bench.settings(protocol, rows))
+    told: Any = fronts if len(protocol.objective) > 1 else summary
+    lines = told.summarise(records, protocol.budget)
+    console.print(told.table(lines, bench.line(said)))
+    told.write(folder, records, lines, bench.settings(protocol, rows))
     console.print(f"{folder / 'bench.csv'}, {folder / 'bench.json'}", soft_wrap=True)
     return 0
 
 
 def _protocol(args: argparse.Namespace) -> Any:
+    from collm_nas import objectives
     from eval.bench import Protocol
 
-    return Protocol(problem=problem_of(args), budget=args.budget, init=args.init, batch=args.batch, seeds=args.seeds)
+    return Protocol(
+        problem=problem_of(args),
+        budget=args.budget,
+        init=args.init,
+        batch=args.batch,
+        seeds=args.seeds,
+        objective=objectives.read(args.objective or objectives.FITNESS),
+    )
 
 
 def problem_of(args: argparse.Namespace) -> Any:
