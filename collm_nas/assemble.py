@@ -136,8 +136,8 @@ def _check_objectives(problem: Problem, evaluator: Evaluator) -> None:
     objectives.check(problem)
     if len(problem.objectives) > 1 and getattr(evaluator, "bounded", False):
         raise UserError(
-            f"--race stops early on what cannot have the best fitness, which with --objective {problem.objectives[1]} may "
-            "still belong to the front; leave it out"
+            "--race stops early on what cannot have the best fitness, which with --objective "
+            f"{problem.objectives[1]} may still belong to the front; leave it out"
         )
 
 

@@ -20,8 +20,8 @@ def read(
     """What was evaluated in these runs (their own and what they took over), each architecture once, in order.
 
     A folder of runs (a family) stands for the runs in it. Each row has the keys of an evaluation in the journal and
-    `run`, where it was made. `needed`: a cost that each must have -> the option that it is for. Raises UserError where a folder
-    holds no run, or one of another space or protocol, or one that did not measure such a cost.
+    `run`, where it was made. `needed`: a cost that each must have -> the option that it is for. Raises UserError where
+    a folder holds no run, or one of another space or protocol, or one that did not measure such a cost.
     """
     rows: dict[str, dict[str, Any]] = {}
     for run in [one for given in runs for one in members(given)]:

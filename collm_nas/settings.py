@@ -78,7 +78,9 @@ class Settings:
     top_p: float = 1.0  # each token among the likeliest that together hold this share; 1: among all
     hint: str | None = None  # advice in words, as `prefer kernel 7 late`
     interactive: bool = False  # show each strategy and let the user change it
-    objective: str | Sequence[str] = ("fitness",)  # maximised; with it any of COSTS, minimised: the search is for a front
+    objective: str | Sequence[str] = (
+        "fitness",
+    )  # maximised; with it any of COSTS, minimised: the search is for a front
     max_flops: float | None = None  # multiply-adds
     max_params: float | None = None
     max_latency: float | None = None  # milliseconds

@@ -26,8 +26,8 @@ the one that is better elsewhere."""
 def weights(seed: int, number: int, objectives: int) -> Point:
     """The weights of the ask of this number, from 1: evenly over the simplex, in an order that soon covers it.
 
-    Additive recurrence by the powers of the generalised golden ratio (for two objectives the golden ratio itself), begun
-    at a random place; gaps between sorted uniform numbers are uniform on the simplex.
+    Additive recurrence by powers of the generalised golden ratio (for two objectives the golden ratio itself), begun at
+    a random place; gaps between sorted uniform numbers are uniform on the simplex.
     """
     rng = Random(f"weights/{seed}")
     dimensions = objectives - 1

@@ -63,7 +63,19 @@ class Protocol:
 
 def line(said: dict[str, Any]) -> str:
     """The protocol in one line: space, table with hash, fitness, report, budget, seeds."""
-    shown = ["problem", "space", "table", "sha256", "covers", "fitness", "report", "caps", "objective", "budget", "init"]
+    shown = [
+        "problem",
+        "space",
+        "table",
+        "sha256",
+        "covers",
+        "fitness",
+        "report",
+        "caps",
+        "objective",
+        "budget",
+        "init",
+    ]
     shown += ["batch"]
     parts = [f"{key} {_plain(said[key])}" for key in shown if said.get(key) not in (None, [], {})]
     parts += [f"seeds 0..{said['seeds'] - 1}"] + (["choices relabelled"] if said.get("relabelled") else [])

@@ -34,8 +34,8 @@ def _dominated(result: Json) -> str:
     n = len(result["front"])
     return (
         f"{n} architecture{'s' * (n != 1)}: no other one evaluated has at least the fitness and no more "
-        f"{' and '.join(costs)}. Hypervolume {volume['value']:.6g}, up to {', '.join(reference)} (the worst of the random "
-        "ones that it began with)."
+        f"{' and '.join(costs)}. Hypervolume {volume['value']:.6g}, up to {', '.join(reference)} (the worst of the "
+        "random ones that it began with)."
     )
 
 

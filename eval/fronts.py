@@ -156,7 +156,9 @@ def write(folder: Path, records: Sequence[Record], lines: Sequence[dict[str, Any
     parts = {"tokens": TOKENS, "seconds": SECONDS}
     with (folder / "bench.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*COLUMNS, "front_size", *(f"{part}_{name}" for part, names in parts.items() for name in names)])
+        writer.writerow(
+            [*COLUMNS, "front_size", *(f"{part}_{name}" for part, names in parts.items() for name in names)]
+        )
         for record in _scored(records):
             more = [record[part][name] for part, names in parts.items() for name in names]
             writer.writerow([*(record[column] for column in COLUMNS), len(record["front"]), *more])

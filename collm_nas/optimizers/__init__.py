@@ -21,8 +21,8 @@ def names() -> tuple[str, ...]:
 def create(name: str, problem: Problem, **options: Any) -> Optimizer:
     """The optimiser of this name; UserError names the nearest one, the options it takes, or the package it lacks.
 
-    Of several objectives it gets weighted ones (`collm_nas.weighted`), unless its file says that it knows them by itself
-    (`SEVERAL`).
+    It gets several objectives as one, by weights (`collm_nas.weighted`), unless its file says that it knows them by
+    itself (`SEVERAL`).
     """
     make, legal = _found(name)
     if package := missing(name):

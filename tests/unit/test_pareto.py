@@ -48,4 +48,6 @@ def test_the_same_as_optuna_finds() -> None:
     for dimensions in (2, 3):
         points_NK = rng.random((30, dimensions))
         expected = module.compute_hypervolume(points_NK, numpy.ones(dimensions))
-        assert pareto.hypervolume([tuple(p) for p in points_NK.tolist()], (1.0,) * dimensions) == pytest.approx(expected)
+        assert pareto.hypervolume([tuple(p) for p in points_NK.tolist()], (1.0,) * dimensions) == pytest.approx(
+            expected
+        )
