@@ -182,13 +182,12 @@ def _protocol(first: Event, last: Event) -> dict[str, Any]:
     """What the figures stand for: space, table or supernet with its hash, fitness, report, budget, seeds."""
     space, options = first["space"], first.get("options", {})
     shown = ("init", "batch", "caps", "over_cap", "optimizer", "decoding", "encoding", "temperature", "top_p", "target")
-    shown += ("objective",)
     return {
         "space": space["name"] if isinstance(space, Mapping) else space,
         **({"space_sha256": first["space_sha256"]} if "space_sha256" in first else {}),
         **first.get("protocol", {}),
         "budget": last["budget"],
         "seeds": [first["seed"]],
-        **{key: options[key] for key in shown if key in options},
+        **{key: options[key] for key in (*shown, "objective") if key in options},
         **({"model": first["engine"]} if first.get("engine") else {}),
     }

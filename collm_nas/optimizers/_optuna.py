@@ -16,7 +16,7 @@ Every variable is one categorical parameter, its value the position of the choic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from collm_nas.api import Architecture, Candidate, Observation, Problem
 from collm_nas.memory import Memory
@@ -36,8 +36,8 @@ class Studied:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._memory = Memory(problem, name)
         self._objectives = problem.objectives
-        directions = ["maximize", *("minimize" for _ in problem.objectives[1:])]
-        self._study = optuna.create_study(sampler=sampler, directions=directions)
+        down: list[Literal["maximize", "minimize"]] = ["minimize"] * (len(problem.objectives) - 1)
+        self._study = optuna.create_study(sampler=sampler, directions=["maximize", *down])
         self._values: dict[Architecture, list[float]] = {}
         self._failed = optuna.trial.TrialState.FAIL
         self._dedupe, self._whole = dedupe, whole
