@@ -57,7 +57,7 @@ class Line:
 
 def protocol_of(cell: Cell, protocol: bench.Protocol) -> bench.Protocol:
     """The protocol of all cells with what is the cell's own."""
-    own = dict(cell.protocol)
+    own: dict[str, Any] = dict(cell.protocol)
     for name in ("budget", "seeds"):
         own[name] = min(own.get(name, sys.maxsize), getattr(protocol, name))
     own["init"] = min(protocol.init, own["budget"])

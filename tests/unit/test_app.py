@@ -145,9 +145,10 @@ def test_a_front_is_found_and_derived_again_from_the_journal(tmp_path: Path, opt
 
 @pytest.mark.parametrize("optimizer", ["nsga2", "gp", "collm"])
 def test_a_killed_search_for_a_front_goes_on_as_if_it_had_not_been(tmp_path: Path, optimizer: str) -> None:
-    def run(folder: Path, **more: Any) -> Any:
+    def run(folder: Path, objective: Any = TWO["objective"], **more: Any) -> Any:
         model: Any = {"model": ScriptedModel()} if optimizer == "collm" else {}
-        return search(SPACE, score, optimizer=optimizer, budget=24, batch=4, out=folder, **model, **TWO, **more)
+        given: Any = {"optimizer": optimizer, "budget": 24, "batch": 4, "objective": objective, **model, **more}
+        return search(SPACE, score, out=folder, **given)
 
     whole = run(tmp_path / "whole")
     lines = (tmp_path / "whole" / "journal.jsonl").read_bytes().splitlines(keepends=True)
@@ -156,7 +157,7 @@ def test_a_killed_search_for_a_front_goes_on_as_if_it_had_not_been(tmp_path: Pat
     again = run(tmp_path / "part", resume=True)
     assert again["front"] == whole["front"] and again.history == whole.history
     with pytest.raises(UserError, match=r"--objective: the run in .* was begun with .'fitness', 'flops'., not none"):
-        search(SPACE, score, optimizer=optimizer, budget=24, batch=4, out=tmp_path / "part", resume=True)
+        run(tmp_path / "part", "fitness", resume=True)
 
 
 def test_fitness_named_alone_is_the_search_as_it_was() -> None:
