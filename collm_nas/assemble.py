@@ -222,7 +222,7 @@ def _optimizer(
     several = len(problem.objectives) > 1
     inner = weighted.single(problem)
     searcher = coordinator.create(inner, engine=engine, decoding=decoding, encoding=spelled, **given)
-    return (weighted.Weighted(problem, searcher) if several else searcher), engine
+    return (weighted.Weighted(problem, searcher, each=False) if several else searcher), engine
 
 
 def _model_folders(settings: Settings) -> tuple[Path, Path | None, Path | None]:

@@ -1,10 +1,13 @@
-"""Several objectives for an optimiser that knows one: before each ask, weights are drawn and all is valued by them.
+"""Several objectives for an optimiser that knows one: weights are drawn again and again, and all is valued by them.
 
-As in ParEGO (Knowles, 2006), with the augmented Chebyshev function: a round's search is for the point of the front that
-its weights lean to, and the rounds' weights are spread over all of it. The optimiser is told every known evaluation
-again, with the value that it has under the new weights, so that a digest shows evidence on what this round is after.
+As in ParEGO (Knowles, 2006), with the augmented Chebyshev function: the search is for the point of the front that the
+weights lean to, and the draws are spread over all of it. The optimiser is told every known evaluation again, with the
+value that it has under the new weights, so that a digest shows evidence on what this draw is after.
 
-Weights come from the seed and the number of the ask alone: a resumed search draws them again.
+Each candidate has a draw of its own, which finds more of the front than one for a whole batch (docs/LOG.md), but with
+the language models, whose rounds are one call for all candidates.
+
+Weights come from the seed and the number of the draw alone: a resumed search draws them again.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ the one that is better elsewhere."""
 
 
 def weights(seed: int, number: int, objectives: int) -> Point:
-    """The weights of the ask of this number, from 1: evenly over the simplex, in an order that soon covers it.
+    """The weights of the draw of this number: evenly over the simplex, in an order that soon covers it.
 
     Additive recurrence by powers of the generalised golden ratio (for two objectives the golden ratio itself), begun at
     a random place; gaps between sorted uniform numbers are uniform on the simplex.
@@ -62,26 +65,36 @@ class Scale:
 class Weighted:
     """`api.Optimizer` of several objectives around one of fitness alone, which may be told an architecture again."""
 
-    def __init__(self, problem: Problem, optimizer: Optimizer) -> None:
-        """`optimizer`: made for the same problem with one objective (see `single`)."""
+    def __init__(self, problem: Problem, optimizer: Optimizer, each: bool = True) -> None:
+        """`optimizer`: made for the same problem with one objective (see `single`). `each`: weights a candidate."""
         self._objectives, self._seed = problem.objectives, problem.seed
-        self._optimizer = optimizer
+        self._optimizer, self._each = optimizer, each
         self._known: list[Observation] = []
-        self._asks = 0
+        self._draws = 0
         self._weights = weights(self._seed, 0, len(self._objectives))
         self._scale: Scale | None = None
 
     def ask(self, n: int) -> list[Candidate]:
-        """The optimiser's candidates, all for one draw of the weights."""
-        self._asks += 1
-        self._weights = weights(self._seed, self._asks, len(self._objectives))
+        """The optimiser's candidates, one for each draw of the weights, or all for one."""
+        if not self._each:
+            return self._drawn(n)
+        found: list[Candidate] = []
+        while len(found) < n and (fresh := self._drawn(1)):
+            found += fresh
+            # Until they are evaluated they count as known, so that the rest of the batch is others.
+            self._optimizer.tell([Observation(candidate, "repeated") for candidate in fresh])
+        return found
+
+    def _drawn(self, n: int) -> list[Candidate]:
+        self._draws += 1
+        self._weights = weights(self._seed, self._draws, len(self._objectives))
         if self._known:
             self._scale = self._fresh()
             self._optimizer.tell([self._valued(seen) for seen in self._known])
         return self._optimizer.ask(n)
 
     def tell(self, observations: Sequence[Observation]) -> None:
-        """Passed on with values under the weights and the scale by which the candidates were asked for."""
+        """Passed on with values under the weights and the scale by which the last candidates were asked for."""
         self._known += [seen for seen in observations if seen.evaluation is not None]
         if self._known and self._scale is None:
             self._scale = self._fresh()

@@ -177,7 +177,7 @@ def _optimizer(
         create = partial(variants.create, variant)
     if len(problem.objectives) > 1:
         inner = create(weighted.single(problem), engine=asked, **options)
-        return weighted.Weighted(problem, inner), described, engine.spent
+        return weighted.Weighted(problem, inner, each=False), described, engine.spent
     return create(problem, engine=asked, **options), described, engine.spent
 
 

@@ -95,7 +95,7 @@ def test_a_front_of_one_point_takes_the_range_of_all() -> None:
 
 def test_everything_known_is_told_again_before_each_ask() -> None:
     inner = Scripted(archs(1), archs(1))
-    search = Weighted(TWO, inner)
+    search = Weighted(TWO, inner, each=False)
     refused = Observation(Candidate(None, "model"), "invalid")
     search.tell([*heard(archs(6)), refused])
     search.ask(1)
@@ -109,10 +109,22 @@ def test_everything_known_is_told_again_before_each_ask() -> None:
     assert all(seen.evaluation is not None and seen.evaluation.costs for seen in later)
 
 
+def test_each_candidate_has_its_weights_and_knows_of_those_before_it() -> None:
+    made, batch = optimizers.create("gp", weighted.single(TWO)), Scripted(*[[arch] for arch in archs(8)[-2:]])
+    for optimizer in (made, batch):
+        search = Weighted(TWO, optimizer)
+        search.tell(heard(archs(6)))
+        asked = [candidate.arch for candidate in search.ask(4)]
+        assert len(set(asked)) == len(asked) == (4 if optimizer is made else 2), "and ends where none is left"
+    _, first, pending, second, also, _ = batch.heard
+    assert [seen.verdict for seen in (*pending, *also)] == ["repeated", "repeated"]
+    assert first != second and [seen.candidate for seen in first] == [seen.candidate for seen in second]
+
+
 def test_what_is_told_after_an_ask_has_its_weights_and_scale() -> None:
     """Else the gain that the digest shows of a strategy would be that of another draw."""
     inner = Scripted([], [])
-    search = Weighted(TWO, inner)
+    search = Weighted(TWO, inner, each=False)
     search.tell(heard(archs(8)))
     search.ask(1)
     search.tell(heard(archs(9)[-1:]))
@@ -126,7 +138,7 @@ def test_points_over_a_cap_do_not_set_the_scale() -> None:
     within, over = archs(4), archs(30)[-1:]
     inner, alone = Scripted([]), Scripted([])
     for optimizer, told in ((inner, [*heard(within), *heard(over, feasible=False)]), (alone, heard(within))):
-        search = Weighted(TWO, optimizer)
+        search = Weighted(TWO, optimizer, each=False)
         search.tell(told)
         search.ask(1)
     assert inner.heard[-1][:4] == alone.heard[-1]
@@ -135,7 +147,7 @@ def test_points_over_a_cap_do_not_set_the_scale() -> None:
 def test_the_coordinator_hears_a_newer_value_and_not_a_second_architecture() -> None:
     model = ScriptedModel()
     made = coordinator.create(weighted.single(TWO), model)
-    search = Weighted(TWO, made)
+    search = Weighted(TWO, made, each=False)
     search.tell(heard(archs(5)))
     before = list(made._values)
     search.ask(2)
