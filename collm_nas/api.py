@@ -201,12 +201,16 @@ class Optimizer(Protocol):
         """
 
     def tell(self, observations: Sequence[Observation]) -> None:
-        """What became of them, and of candidates that others proposed (`--init`, `--start-from`)."""
+        """What became of them, and of candidates that others proposed (`--init`, `--start-from`).
+
+        An architecture may be told again with another fitness, which then counts (`collm_nas.weighted`), unless the
+        optimiser knows several objectives by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What an optimiser may know: space, caps, the costs function (space's, else the table's), seed, budget."""
+    """What an optimiser may know: space, caps, the costs function (space's, else the table's), seed, budget,
+    objectives."""
 
     space: SearchSpace
     seed: int
@@ -214,6 +218,8 @@ class Problem:
     caps: Caps = field(default_factory=Caps)
     costs: Any = None
     """`Callable[[Architecture], Mapping[str, float]]`, or None where no costs are known."""
+    objectives: tuple[str, ...] = ("fitness",)
+    """`fitness`, which is maximised, then costs that are minimised beside it; evaluations then have these costs."""
 
 
 # --- language models --------------------------------------------------------------------------------------------------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
 import collm_nas
-from collm_nas import reuse, rundir
+from collm_nas import objectives, reuse, rundir, weighted
 from collm_nas.api import Architecture, DecodingMode, Encoding, Engine, Evaluator, Optimizer, Problem, UserError
 from collm_nas.journal import Journal, JournaledCosts, JournaledEngine, plain
 from collm_nas.presets import thinking
@@ -90,8 +90,12 @@ def prepare(
     starts = read_starts(space, start_from)
     costs = _costs(space, evaluator)
     _check_optimizer(settings)
-    check_caps(Problem(space, settings.seed, settings.budget, settings.caps, costs))
-    pool = reuse.read(space, plain(evaluator.protocol()), list(settings.caps.limits), settings.earlier)
+    whole = Problem(space, settings.seed, settings.budget, settings.caps, costs, settings.objectives)
+    check_caps(whole)
+    _check_objectives(whole, evaluator)
+    needed = {cost: f"--objective {cost}" for cost in settings.objectives[1:]}
+    needed |= {cost: f"--max-{cost}" for cost in settings.caps.limits}
+    pool = reuse.read(space, plain(evaluator.protocol()), needed, settings.earlier)
     journal = rundir.open_journal(out, resume, began)
     try:
         old = journal.events[0] if journal.events else None
@@ -100,7 +104,7 @@ def prepare(
             settings = _resumed(journal, header, settings, out)
         if costs is not None and getattr(evaluator, "latency", False):
             costs = JournaledCosts(costs, journal, space, (old or {}).get("measured", {}))
-        problem = Problem(space, settings.seed, old["budget"] if old else settings.budget, settings.caps, costs)
+        problem = replace(whole, budget=old["budget"] if old else settings.budget, costs=costs)
         optimizer, engine = _optimizer(problem, settings, journal, old)
         if old is not None:
             header = {key: value for key, value in old.items() if key not in NOT_KEPT}
@@ -126,6 +130,15 @@ def prepare(
         out=out,
         pool=pool,
     )
+
+
+def _check_objectives(problem: Problem, evaluator: Evaluator) -> None:
+    objectives.check(problem)
+    if len(problem.objectives) > 1 and getattr(evaluator, "bounded", False):
+        raise UserError(
+            "--race stops early on what cannot have the best fitness, which with --objective "
+            f"{problem.objectives[1]} may still belong to the front; leave it out"
+        )
 
 
 def _header(space: Any, evaluator: Evaluator, settings: Settings, starts: Sequence[str]) -> dict[str, Any]:
@@ -206,7 +219,10 @@ def _optimizer(
     given["hint"] = hint
     if settings.interactive:
         given["strategies"] = 1  # a round has one to read
-    return coordinator.create(problem, engine=engine, decoding=decoding, encoding=spelled, **given), engine
+    several = len(problem.objectives) > 1
+    inner = weighted.single(problem)
+    searcher = coordinator.create(inner, engine=engine, decoding=decoding, encoding=spelled, **given)
+    return (weighted.Weighted(problem, searcher, each=False) if several else searcher), engine
 
 
 def _model_folders(settings: Settings) -> tuple[Path, Path | None, Path | None]:

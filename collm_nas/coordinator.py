@@ -69,6 +69,7 @@ class Coordinator:
         self._round = 0
         self._calls = 0
         self._archs: list[Architecture] = []
+        self._place: dict[Architecture, int] = {}
         self._values: list[float] = []
         self._feasible: list[bool] = []
         self._past: list[prompts.Tried] = []
@@ -194,9 +195,7 @@ class Coordinator:
                 continue
             self._allowed.exclude(arch)
             if seen.evaluation is not None:
-                self._archs.append(arch)
-                self._values.append(seen.evaluation.fitness)
-                self._feasible.append(seen.feasible)
+                self._remember(arch, seen.evaluation.fitness, seen.feasible)
                 if arch in self._plan_of and (brought is None or seen.evaluation.fitness > brought[0]):
                     brought = seen.evaluation.fitness, self._plan_of[arch]
         if self._plans:
@@ -204,6 +203,16 @@ class Coordinator:
             gain = prompts.gain_level(before, self._best(), float(np.std(self._values))) if self._values else 0
             self._past = [*self._past, prompts.Tried(best.anchors[0], best.roam, gain)][-prompts.PAST :]
             self._plans = []
+
+    def _remember(self, arch: Architecture, value: float, feasible: bool) -> None:
+        """A known architecture gets the newer value."""
+        place = self._place.setdefault(arch, len(self._archs))
+        if place < len(self._archs):
+            self._values[place], self._feasible[place] = value, feasible
+            return
+        self._archs.append(arch)
+        self._values.append(value)
+        self._feasible.append(feasible)
 
     def _best(self) -> float:
         return max((v for v, ok in zip(self._values, self._feasible, strict=True) if ok), default=-np.inf)

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from collm_nas import pareto
 from collm_nas.api import UserError
+from collm_nas.objectives import losses
 
 Event = Mapping[str, Any]
 COUNTS = ("attempted", "valid", "unique", "evaluated")
@@ -30,6 +32,7 @@ def derive(events: Sequence[Event]) -> dict[str, Any]:
     first, last = headers[0], headers[-1]
     return {
         "best": _best(_known(events), end.get("report", {})),
+        **_front(events, first.get("options", {}).get("objective", ())),
         "counts": _counts(_of(events, "candidate"), evaluations),
         "counts_by_proposer": _by_proposer(_of(events, "candidate"), evaluations),
         "history": _history(_known(events)),
@@ -84,6 +87,37 @@ def _best(evaluations: Sequence[Event], report: Mapping[str, float]) -> dict[str
     best = max(feasible, key=lambda e: float(e["fitness"]))
     row = {"arch": best["arch"], "fitness": best["fitness"], "report": dict(report), "costs": dict(best["costs"])}
     return {**row, **_error(best), **({"run": best["run"]} if "run" in best else {})}
+
+
+def _front(events: Sequence[Event], objectives: Sequence[str]) -> dict[str, Any]:
+    """Of a search with several objectives: what no other feasible evaluation beats, fittest first, and its hypervolume.
+
+    The reference point is the worst that each objective has among the feasible random ones of the beginning, which runs
+    of one seed share; among all feasible ones where fewer than two of those are.
+    """
+    if len(objectives) < 2:
+        return {}
+    feasible = [e for e in _known(events) if e["feasible"]]
+    points = [losses(e["fitness"], e["costs"], objectives) for e in feasible]
+    front = sorted(pareto.front(points), key=lambda i: points[i])
+    random = [p for p, e in zip(points, feasible, strict=True) if e.get("proposer") == "init"]
+    reference = tuple(map(max, zip(*(random if len(random) > 1 else points), strict=True)))
+    return {
+        "objectives": list(objectives),
+        "front": [_member(feasible[i]) for i in front],
+        "hypervolume": {
+            "value": pareto.hypervolume([points[i] for i in front], reference) if front else 0.0,
+            "reference": {
+                name: -worst if name == objectives[0] else worst
+                for name, worst in zip(objectives, reference, strict=False)
+            },
+        },
+    }
+
+
+def _member(e: Event) -> dict[str, Any]:
+    row = {"arch": e["arch"], "fitness": e["fitness"], "costs": dict(e["costs"])}
+    return {**row, **_error(e), **({"run": e["run"]} if "run" in e else {"query": e["query"]})}
 
 
 def _error(evaluation: Event) -> dict[str, float]:
@@ -154,6 +188,6 @@ def _protocol(first: Event, last: Event) -> dict[str, Any]:
         **first.get("protocol", {}),
         "budget": last["budget"],
         "seeds": [first["seed"]],
-        **{key: options[key] for key in shown if key in options},
+        **{key: options[key] for key in (*shown, "objective") if key in options},
         **({"model": first["engine"]} if first.get("engine") else {}),
     }

@@ -15,13 +15,13 @@ KEPT = ("arch", "fitness", "costs", "seconds", "source", "error")
 
 
 def read(
-    space: SearchSpace, protocol: Mapping[str, Any], caps: Sequence[str], runs: Sequence[Path]
+    space: SearchSpace, protocol: Mapping[str, Any], needed: Mapping[str, str], runs: Sequence[Path]
 ) -> list[dict[str, Any]]:
     """What was evaluated in these runs (their own and what they took over), each architecture once, in order.
 
     A folder of runs (a family) stands for the runs in it. Each row has the keys of an evaluation in the journal and
-    `run`, where it was made. `caps`: the costs that are capped, which each must have. Raises UserError where a folder
-    holds no run, or one of another space or protocol, or one that did not measure such a cost.
+    `run`, where it was made. `needed`: a cost that each must have -> the option that it is for. Raises UserError where
+    a folder holds no run, or one of another space or protocol, or one that did not measure such a cost.
     """
     rows: dict[str, dict[str, Any]] = {}
     for run in [one for given in runs for one in members(given)]:
@@ -29,10 +29,10 @@ def read(
         if events:
             _check(run, events[0], space, protocol)
         for row in _evaluations(events, str(run)):
-            for cost in caps:
+            for cost, option in needed.items():
                 if cost not in row["costs"]:
                     raise UserError(
-                        f"--reuse {run}: its evaluations have no {cost}, which --max-{cost} needs; reuse runs that have"
+                        f"--reuse {run}: its evaluations have no {cost}, which {option} needs; reuse runs that have"
                     )
             rows.setdefault(row["arch"], row)
     return list(rows.values())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from collm_nas import objectives
 from collm_nas.api import DECODING_MODES, Architecture, Caps, Problem, SearchSpace, UserError
 from collm_nas.presets import PRESETS, check_top_p
 
@@ -41,6 +42,7 @@ class Options(TypedDict, total=False):
     top_p: float
     hint: str | None
     interactive: bool
+    objective: str | Sequence[str]
     max_flops: float | None
     max_params: float | None
     max_latency: float | None
@@ -76,6 +78,9 @@ class Settings:
     top_p: float = 1.0  # each token among the likeliest that together hold this share; 1: among all
     hint: str | None = None  # advice in words, as `prefer kernel 7 late`
     interactive: bool = False  # show each strategy and let the user change it
+    objective: str | Sequence[str] = (
+        "fitness",
+    )  # maximised; with it any of COSTS, minimised: the search is for a front
     max_flops: float | None = None  # multiply-adds
     max_params: float | None = None
     max_latency: float | None = None  # milliseconds
@@ -105,6 +110,7 @@ class Settings:
         if self.quantize is not None:
             _one_of("quantize", self.quantize, QUANTIZED)
         self._check_preset()
+        objectives.read(self.objective)
         if self.reasoning not in ("off", "auto"):
             _whole("reasoning", self.reasoning, 1, "off, auto or ")
         _number("target", self.target, positive=False)
@@ -148,6 +154,11 @@ class Settings:
                 )
             if self.encoding == "compact":
                 raise UserError(f"--preset {self.preset} speaks of architectures in native encoding; leave it out")
+            if len(self.objectives) > 1:
+                raise UserError(
+                    f"--preset {self.preset} tells its model fitness in words, and knows no other objective; leave "
+                    f"--objective {self.objectives[1]} out, or the preset"
+                )
         elif self.prompts is not None:
             raise UserError("--prompts is for --preset paper; the tuned models read digests, not prompts of words")
 
@@ -156,6 +167,11 @@ class Settings:
         """The caps that were set."""
         limits = {cost: float(limit) for cost in COSTS if (limit := getattr(self, f"max_{cost}")) is not None}
         return Caps(limits, "reject" if self.over_cap == "reject" else "evaluate")
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Fitness, then the costs that are minimised beside it."""
+        return objectives.read(self.objective)
 
     @property
     def earlier(self) -> list[Path]:
@@ -175,6 +191,7 @@ class Settings:
             "init": self.first,
             "batch": self.batch,
             "caps": dict(self.caps.limits),
+            **({"objective": list(self.objectives)} if len(self.objectives) > 1 else {}),
             "over_cap": self.over_cap,
             "target": self.target,
             "max_hours": self.max_hours,

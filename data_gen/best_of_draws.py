@@ -18,14 +18,21 @@ SPREADS = (0.3, 1.0)
 """How wide the draws are, in the evidence's deviations: each by its own, evenly between these."""
 
 
-def best_of_draws(made: Landscape, history: History, draws: int, rng: np.random.Generator) -> Ints:
-    """The best of so many draws by the noise-free value, best first, shape (at most 20, V): feasible, distinct, none
-    of them evaluated. Random points where fewer than two were evaluated."""
+def best_of_draws(
+    made: Landscape, history: History, draws: int, rng: np.random.Generator, times: int = 1
+) -> list[Ints]:
+    """So many times, the best of so many draws by the noise-free value, best first, shape (at most 20, V): feasible,
+    distinct, none of them evaluated. Random points where fewer than two were evaluated."""
     if len(history.y_M) < 2:
-        x_NV = made.random_points(draws, rng)
+        x_NV = made.random_points(times * draws, rng)
     else:
-        x_NV = drawn_from_evidence(made, history.x_MV, history.y_M, None, rng.uniform(*SPREADS, draws), rng)
+        spread_N = rng.uniform(*SPREADS, times * draws)
+        x_NV = drawn_from_evidence(made, history.x_MV, history.y_M, None, spread_N, rng)
     seen = set(map(tuple, history.x_MV.tolist()))
+    return [_best(made, part_NV, seen) for part_NV in np.array_split(x_NV, times)]
+
+
+def _best(made: Landscape, x_NV: Ints, seen: set[tuple[int, ...]]) -> Ints:
     x_NV = np.unique(x_NV, axis=0)
     x_NV = x_NV[[row not in seen for row in map(tuple, x_NV.tolist())]]
     x_NV = x_NV[made.feasible(x_NV)]

@@ -7,7 +7,7 @@ that examples of landscapes, tables and past runs are alike.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +20,7 @@ from data_gen import hinting
 
 BATCH = 5
 TEMPERATURE = 3.0  # ranks: member r of the best is taken with weight exp(-r / 3)
+GENERATOR_TEMPERATURE = 1.0  # likewise for the Generator's answers beside the first anchor
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Example:
     seed: int
     variables: int
     evaluations: int
+    others: tuple[str, ...] = field(default=(), kw_only=True)
+    """Further answers to the same prompt, as good as `completion`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +98,9 @@ def uses_up(caps: Caps, costs: Mapping[str, float]) -> bool:
     return any(costs.get(name, 0.0) > 0.95 * limit for name, limit in caps.limits.items())
 
 
-def weights(n: int) -> np.ndarray:
+def weights(n: int, temperature: float = TEMPERATURE) -> np.ndarray:
     """How often each of the best `n` points is taken."""
-    weight_N = np.exp(-np.arange(n) / TEMPERATURE)
+    weight_N = np.exp(-np.arange(n) / temperature)
     return weight_N / weight_N.sum()
 
 
@@ -108,9 +111,12 @@ def examples(
     origin: Origin,
     form: Form,
     rng: np.random.Generator,
+    others: Sequence[Sequence[Architecture]] = (),
 ) -> Iterator[Example]:
-    """The Navigator's example at this point, and some of the Generator's; `best`: the best points, best first. The
-    first of the Generator's answers is the strategy's first anchor, so that what the Navigator means is tried."""
+    """The Navigator's example at this point, and some of the Generator's; `best`: the best points, best first;
+    `others`: what might as well be taken for these, each of which makes one more answer of the Navigator's. The
+    first of the Generator's answers is the strategy's first anchor, so that what the Navigator means is tried; the
+    others are near it in rank, so that several candidates of one strategy differ."""
     label = strategy(space, stretch, best, rng)
     hint = hinting.draw(space, best[0], rng) if rng.random() < form.hinted else None
     text = prompts.digest(
@@ -124,8 +130,9 @@ def examples(
         version=form.digest_version,
     )
     where = (origin.miner, origin.source, origin.seed, len(space.variables), len(stretch.archs))
-    yield Example("navigator", text, label.compact(space), *where)
-    for pick in (0, *rng.choice(len(best), form.targets - 1, p=weights(len(best)))):
+    further = tuple(strategy(space, stretch, one, rng).compact(space) for one in others)
+    yield Example("navigator", text, label.compact(space), *where, others=further)
+    for pick in (0, *rng.choice(len(best), form.targets - 1, p=weights(len(best), GENERATOR_TEMPERATURE))):
         target = space.format(best[pick], "compact")
         yield Example("generator", prompts.generator_prompt(space, label), target, *where)
 

@@ -31,6 +31,7 @@ OPTIONS = {
     "real": {"type": "float", "metavar": "P", "help": "share on the variables of published spaces (0.1)"},
     "digests": {"type": "int", "metavar": "N", "help": "of a landscape or table: Navigator examples a search (2)"},
     "draws": {"type": "int", "metavar": "K", "help": "label: the best of K draws from the evidence (0: the optimum)"},
+    "answers": {"type": "int", "metavar": "N", "help": "of the Navigator's at a point, each from its own --draws (1)"},
 }
 """The options of this source, as literals: `mine --help` reads them from the file's text."""
 
@@ -47,6 +48,7 @@ class Landscapes:
     real: float = 0.1
     digests: int = 2
     draws: int = 0
+    answers: int = 1
     form: Form = field(default_factory=Form)
 
     name = "landscapes"
@@ -62,6 +64,8 @@ class Landscapes:
         check_digests(self.digests, LENGTHS)
         if self.draws != 0 and self.draws < LEAST:
             raise UserError(f"--draws {self.draws} must be 0 (the optimum is the label) or at least {LEAST}")
+        if self.answers < 1 or (self.answers > 1 and self.draws == 0):
+            raise UserError(f"--answers {self.answers} must be at least 1, and more than 1 only with --draws")
         check_drawn(self.landscapes, self.first_seed, Mix(large=self.large, huge=self.huge, real=self.real))
 
     def units(self) -> int:
@@ -74,7 +78,7 @@ class Landscapes:
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
-        names = ("landscapes", "first_seed", "large", "huge", "real", "digests", "draws")
+        names = ("landscapes", "first_seed", "large", "huge", "real", "digests", "draws", "answers")
         return {name: getattr(self, name) for name in names}
 
     def examples(self, unit: int) -> Iterator[Example]:
@@ -97,12 +101,13 @@ class Landscapes:
             archs = [architecture(space, x) for x in part.x_MV]
             values = part.y_M.tolist()
             past = tried(archs, values, part.starts)
-            drawn_BV = best_of_draws(made, part, self.draws, rng) if self.draws else best_BV
-            answers_BV = drawn_BV if len(drawn_BV) >= LEAST else best_BV
-            best = [architecture(space, x) for x in answers_BV]
-            near_cap = made.cap is not None and bool(made.cost(answers_BV[:1])[0] > 0.95 * made.cap)
+            drawn = best_of_draws(made, part, self.draws, rng, self.answers) if self.draws else []
+            drawn = [x_BV for x_BV in drawn if len(x_BV) >= LEAST] or [best_BV]
+            best, *others = [[architecture(space, x) for x in x_BV] for x_BV in drawn]
+            near_cap = made.cap is not None and bool(made.cost(drawn[0][:1])[0] > 0.95 * made.cap)
             stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
-            yield from examples(space, stretch, best, Origin(self.name, str(seed), seed), self.form, rng)
+            origin = Origin(self.name, str(seed), seed)
+            yield from examples(space, stretch, best, origin, self.form, rng, others)
 
 
 def check_drawn(landscapes: int, first_seed: int, mix: Mix) -> None:

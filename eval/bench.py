@@ -15,9 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from collm_nas import worker
+from collm_nas import objectives, worker
 from collm_nas.api import Architecture, Problem, UserError
 from collm_nas.journal import Journal
+from eval import fronts
 from eval.metrics import diversity, normalised_regret, queries_to_reach, regret
 from eval.problems import Instance, ProblemSpec, describe, load
 from eval.rows import Row
@@ -39,6 +40,8 @@ class Protocol:
     """Number of seeds; they are 0, 1, 2, ..."""
     checkpoints: tuple[int, ...] = ()
     """Queries after which the best so far, and its report columns, are kept as if the search had ended there."""
+    objective: tuple[str, ...] = (objectives.FITNESS,)
+    """In the order of `collm_nas.objectives`; what beside fitness is minimised."""
 
     def __post_init__(self) -> None:
         for name in ("budget", "batch", "seeds"):
@@ -54,12 +57,31 @@ class Protocol:
         shared: dict[str, Any] = {"budget": self.budget, "init": self.init, "batch": self.batch}
         if self.checkpoints:
             shared["checkpoints"] = list(self.checkpoints)
+        if len(self.objective) > 1:
+            shared["objective"] = list(self.objective)
         return {**describe(self.problem), **shared, "seeds": self.seeds}
+
+    def posed(self, instance: Instance, seed: int) -> Problem:
+        """What an optimiser is told of this instance."""
+        return Problem(instance.space, seed, self.budget, instance.caps, instance.costs, self.objective)
 
 
 def line(said: dict[str, Any]) -> str:
     """The protocol in one line: space, table with hash, fitness, report, budget, seeds."""
-    shown = ["problem", "space", "table", "sha256", "covers", "fitness", "report", "caps", "budget", "init", "batch"]
+    shown = [
+        "problem",
+        "space",
+        "table",
+        "sha256",
+        "covers",
+        "fitness",
+        "report",
+        "caps",
+        "objective",
+        "budget",
+        "init",
+    ]
+    shown += ["batch"]
     parts = [f"{key} {_plain(said[key])}" for key in shown if said.get(key) not in (None, [], {})]
     parts += [f"seeds 0..{said['seeds'] - 1}"] + (["choices relabelled"] if said.get("relabelled") else [])
     return " | ".join(parts)
@@ -92,6 +114,8 @@ class Job:
             parts.append(_model_mark(self.row.model))
         if self.protocol.checkpoints:
             parts.append(self.protocol.checkpoints)
+        if len(self.protocol.objective) > 1:
+            parts.append(self.protocol.objective)
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
@@ -111,18 +135,22 @@ def search(job: Job) -> Record:
 
     protocol = job.protocol
     instance = load(protocol.problem, job.seed)
-    problem = Problem(instance.space, job.seed, protocol.budget, instance.caps, instance.costs)
+    problem = protocol.posed(instance, job.seed)
     journal = Journal(None)
     optimizer, engine, spent = model_row.optimizer(job.row, problem, journal, instance)
     before = dict(spent)
     starts = instance.starts(protocol.init, job.seed)
-    runner.run(problem, optimizer, instance.evaluator, journal, initial=starts, batch=protocol.batch)
+    several = len(protocol.objective) > 1
+    header = {"options": {"objective": list(protocol.objective)}} if several else {}
+    runner.run(problem, optimizer, instance.evaluator, journal, initial=starts, batch=protocol.batch, header=header)
+    outcome = result.derive(journal.events)
     return {
         "key": job.key(),
         "row": job.row.label,
         "seed": job.seed,
         "seen": seen(engine, instance),
-        **_measure(instance, result.derive(journal.events), protocol),
+        **_measure(instance, outcome, protocol),
+        **(fronts.measure(protocol.problem, job.seed, instance, outcome) if several else {}),
         "grammar_seconds": {name: spent[name] - before[name] for name in spent},
     }
 
@@ -237,8 +265,11 @@ def check(protocol: Protocol, rows: Sequence[Row]) -> None:
     from eval import model_row
 
     instance = load(protocol.problem, 0)
-    problem = Problem(instance.space, 0, protocol.budget, instance.caps, instance.costs)
+    problem = protocol.posed(instance, 0)
+    fronts.check(protocol.problem, problem, protocol.init)
     for row in rows:
+        if dict(row.options).get("preset") and len(protocol.objective) > 1:
+            raise UserError(f"--rows: {row.label!r} knows fitness alone; leave it out, or --objective")
         if row.model is not None:
             model_row.check(row)
         else:

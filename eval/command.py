@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--budget", type=int, metavar="N", help="evaluations a search (default 100)")
     how.add_argument("--init", type=int, metavar="N", help="random ones among them, shared by all rows (default 10)")
     how.add_argument("--batch", type=int, metavar="N", help="candidates asked for at once (default 5)")
+    how.add_argument(
+        "--objective", metavar="NAME", action="append", help="fitness and costs to minimise: fronts; repeatable"
+    )
     model = parser.add_argument_group("the row collm")
     model.add_argument("--model", metavar="DIR", help="model folder (default: the embedded one)")
     model.add_argument("--preset", choices=tuple(PRESETS), help="paper: an untuned chat model, the paper's own way")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf, sqrt
 from typing import Any
 
-from eval import bench, ranking, summary
+from eval import bench, fronts, ranking, summary
 from eval.metrics import Estimate, bootstrap, queries_with_interval
 from eval.rows import MODEL_ROW, Row
 from eval.study import FITNESS, QUERIES, TAU
@@ -60,12 +60,15 @@ class Measured:
         """A dict a row."""
         if self.kind == "ranking":
             return ranking.summarise(self.records, self.reference)
+        if len(self.protocol.objective) > 1:
+            return fronts.summarise(self.records, self.reference)
         return summary.summarise(self.records, self.protocol.budget, self.reference)
 
     def table(self) -> Any:
         """A rich Table, with the protocol under it."""
         title = f"{self.case}: " if self.case else ""
-        made = ranking.table if self.kind == "ranking" else summary.table
+        several = len(self.protocol.objective) > 1
+        made = ranking.table if self.kind == "ranking" else fronts.table if several else summary.table
         return made(self.lines(), self.described, title)
 
     def figures(self, measure: str, queries: int | None) -> dict[str, Figure]:

@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from collm_nas import weighted
 from collm_nas.api import Completion, Engine, Optimizer, Problem, Request, UserError
 from collm_nas.journal import Journal, JournaledEngine
 from collm_nas.presets import PRESETS, thinking
@@ -34,7 +35,11 @@ def optimizer(
         options["hint"] = _hint(str(options["hint"]), instance, problem.seed)
     asked = by_temperature(JournaledEngine(engine, journal), options)
     variant = options.pop("variant", None)
-    return _create(preset, variant)(problem, engine=asked, **options), described, engine.spent
+    create = _create(preset, variant)
+    if len(problem.objectives) > 1:
+        inner = create(weighted.single(problem), engine=asked, **options)
+        return weighted.Weighted(problem, inner, each=False), described, engine.spent
+    return create(problem, engine=asked, **options), described, engine.spent
 
 
 def engine_of(row: Row) -> tuple[Any, dict[str, Any]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from collm_nas import objectives
 from collm_nas.api import UserError
 from eval import bench, printed, ranking
 from eval.command import PROBLEM, problem_of
@@ -133,6 +134,7 @@ def _case(name: str, own: dict[str, Any], options: argparse.Namespace, study: St
         batch=settled.batch,
         seeds=settled.seeds,
         checkpoints=study.checkpoints if study else (),
+        objective=objectives.read(settled.objective or objectives.FITNESS),
     )
     made = tuple((_row(row, settled, study), _protocol(row, protocol)) for row in _rows(settled, study))
     return Case(name, protocol, made)

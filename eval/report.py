@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval import favoured, network, scatter
 from eval.curve import below_axis, draw, draw_seconds, drawn, proposer_class, time_unit
+from eval.front import front_card
 from eval.page import (
     UNITS,
     card,
@@ -63,6 +64,7 @@ def render(result: Json, events: Sequence[Json]) -> str:
         _network(result, space),
         _curve(history),
         _pairs([_seconds(result, events), *_costs(result, events)]),
+        front_card(result),
         _favoured(told, history, space),
         f'<div class="grid2">{_counts(result)}{_times(result)}</div>',
         _ending(result, events),
@@ -157,11 +159,12 @@ def _seconds(result: Json, events: Sequence[Json]) -> str:
 
 
 def _costs(result: Json, events: Sequence[Json]) -> list[str]:
-    """A chart for each cost with a cap, or for the first that is known."""
+    """A chart for each cost with a cap or among the objectives, or for the first that is known."""
     history, found = result.get("history") or (), _evaluations(result, events)
     caps = (result.get("protocol") or {}).get("caps") or {}
     cards = []
-    for i, name in enumerate(scatter.shown_costs([e.get("costs") or {} for e in found], caps)):
+    wanted = [*caps, *(result.get("objectives") or ())]
+    for i, name in enumerate(scatter.shown_costs([e.get("costs") or {} for e in found], wanted)):
         unit, cap = UNITS.get(name, name), caps.get(name)
         costs = [float(e["costs"][name]) for e in found]
         drawing = scatter.draw(history, costs, unit=unit, cap=cap, name=f"cost{i}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from eval.chart import Frame, axes, limits, steps, svg, ticks
@@ -12,11 +12,12 @@ Row = Mapping[str, Any]
 KNOWN = ("flops", "params", "latency")
 
 
-def shown_costs(costs: Sequence[Mapping[str, float]], caps: Mapping[str, float]) -> list[str]:
-    """The costs to draw: those with a cap, else the first that every evaluation has and that differs among them."""
+def shown_costs(costs: Sequence[Mapping[str, float]], wanted: Collection[str]) -> list[str]:
+    """The costs to draw: those that are wanted (capped, or objectives), else the first one; every evaluation must have
+    them, and not all the same."""
     names = [*dict.fromkeys([*KNOWN, *(name for row in costs for name in row)])]
     known = [n for n in names if costs and all(n in row for row in costs) and len({row[n] for row in costs}) > 1]
-    return [name for name in known if name in caps] or known[:1]
+    return [name for name in known if name in wanted] or known[:1]
 
 
 def front(history: Sequence[Row], costs: Sequence[float]) -> list[int]:

@@ -43,7 +43,7 @@ MODEL = {
     "model": str, "preset": str, "temperature": float, "top_p": float, "sampling": str, "decoding": str,
     "encoding": str, "strategies": int,
 }  # fmt: skip
-OPTIONS: dict[str, type] = {**PROBLEM, **SIZES, **MODEL}
+OPTIONS: dict[str, type] = {**PROBLEM, **SIZES, **MODEL, "objective": list}
 """Options of `bench` that a file may say, and what each is."""
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list of texts"}
 _OWN = ("title", "kind", "checkpoints", "rows", "grid", "cases", "printed", "tables", "notes")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval import bench, ranking
+from eval import bench, fronts, ranking
 from eval.measured import Measured
 from eval.metrics import normalised_regret
 from eval.summary import SECONDS, area_of
@@ -45,12 +45,15 @@ def _case(one: Measured) -> Row:
 
 
 def _searches(one: Measured) -> Iterator[Row]:
-    for record in one.records:
+    several = len(one.protocol.objective) > 1
+    for record in fronts.scored(one.records) if several else one.records:
         if one.kind == "ranking":
             yield {**_case(one), **{column: record[column] for column in ranking.COLUMNS}}
             continue
         row = {**_case(one), **{column: record[column] for column in COLUMNS}}
         row["area"] = area_of(record, one.protocol.budget)
+        if several:
+            row |= {"hypervolume": record["hypervolume"], "share": record["share"], "front_size": len(record["front"])}
         parts = {"report": record["report"], "tokens": TOKENS, "seconds": SECONDS}
         yield row | {f"{part}_{name}": record[part][name] for part, names in parts.items() for name in names}
 

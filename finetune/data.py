@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
 from collm_nas.prompts import ANCHOR_TOKEN, DIGEST_VERSIONS
+from finetune import shared_prompt
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
 
-IGNORED = -100
 HELD_OUT = 0.02
 """Share of a dataset's units that is held out, at most (but one unit)."""
 
@@ -74,20 +74,22 @@ def load(
     optimum_only: bool = False,
     longest: int | None = None,
     held: frozenset[Unit] = frozenset(),
+    answers: int | None = None,
 ) -> Dataset:
-    """The examples of a role (None: both, with this share of the Generator's) with columns input_ids, labels, length;
-    tokenized once into `cache`. `optimum_only` ends each answer after its first anchor; `longest`: tokens that an
-    example may have; `held`: units that are left out."""
+    """The examples of a role (None: both, with this share of the Generator's) with columns input_ids, labels, length,
+    starts; tokenized once into `cache`. `optimum_only` ends each answer after its first anchor; `longest`: tokens that
+    an example may have; `held`: units that are left out; `answers` to a prompt that are taken (None: all there are),
+    one behind the other, the prompt read once for all of them: see `finetune.shared_prompt`."""
     from datasets import Dataset, disable_progress_bars, load_from_disk
 
     name = f"tokens-{role or 'both'}-{generator_share}" + ("-optimum" if optimum_only else "")
+    name += "" if answers is None else f"-{answers}"
     name += ("" if longest is None else f"-{longest}") + ("-training" if held else "")
     target = cache / name
     if target.exists():
         return load_from_disk(str(target))
     disable_progress_bars()
-    columns = ["role", "messages", *_PROVENANCE]
-    rows = Dataset.from_parquet([str(p) for p in shards(folder)], columns=columns, cache_dir=str(cache / "parquet"))
+    rows = Dataset.from_parquet([str(p) for p in shards(folder)], cache_dir=str(cache / "parquet"))
     if held:
         rows = rows.filter(lambda batch: [unit not in held for unit in _units(batch)], batched=True)
     if role is not None:
@@ -97,7 +99,7 @@ def load(
     if len(rows) == 0:
         raise UserError(f"{folder} holds no examples for the role {role!r}")
     tokens = rows.map(
-        lambda batch: _tokenize(batch, tokenizer, optimum_only),
+        lambda batch: _tokenize(batch, tokenizer, optimum_only, answers),
         batched=True,
         remove_columns=rows.column_names,
     )
@@ -160,15 +162,25 @@ def answer_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list
 
 
 def _tokenize(
-    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast, optimum_only: bool
+    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast, optimum_only: bool, most: int | None = 1
 ) -> dict[str, list[Any]]:
     asked, told = ([turns[i]["content"] for turns in batch["messages"]] for i in (0, 1))
-    prompts, answers = prompt_ids(tokenizer, asked), answer_ids(tokenizer, told)
-    end = [tokenizer.eos_token_id]
-    if optimum_only:
-        anchor = tokenizer.convert_tokens_to_ids(ANCHOR_TOKEN)
-        answers = [a[: a.index(anchor, 1)] for a in answers]
-        end = []
-    ids = [p + a + end for p, a in zip(prompts, answers, strict=True)]
-    labels = [[IGNORED] * len(p) + a + end for p, a in zip(prompts, answers, strict=True)]
-    return {"input_ids": ids, "labels": labels, "length": [len(i) for i in ids]}
+    others = batch.get("others") or [[]] * len(told)
+    texts = [[one, *(more or [])][:most] for one, more in zip(told, others, strict=True)]
+    rows = []
+    for prompt, ids in zip(prompt_ids(tokenizer, asked), _answers(tokenizer, texts, optimum_only), strict=True):
+        rows.append(shared_prompt.joined(prompt, ids))
+    return {name: [row[name] for row in rows] for name in ("input_ids", "labels", "length", "starts")}
+
+
+def _answers(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[Sequence[str]], optimum_only: bool
+) -> Iterator[list[list[int]]]:
+    """The answers to each prompt as token ids: the first with its end, unless the optimum alone is wanted; the others
+    up to the end of their first anchor, which is what they are for."""
+    anchor, end = tokenizer.convert_tokens_to_ids(ANCHOR_TOKEN), [tokenizer.eos_token_id]
+    flat = iter(answer_ids(tokenizer, [text for group in texts for text in group]))
+    for group in texts:
+        answers = [next(flat) for _ in group]
+        whole = 0 if optimum_only else 1
+        yield [a + end for a in answers[:whole]] + [a[: a.index(anchor, 1)] for a in answers[whole:]]

@@ -39,6 +39,8 @@ class Job:
     ) -> tuple[Dataset, list[dict[str, list[int]]]]:
         """What of dataset number `at` is trained on, and what is held out of it."""
         told = {name: how[name] for name in ("optimum_only", "longest") if name in how}
+        if processes.count() > 1:
+            how["answers"] = 1  # trl's own loss, which several processes take, knows no shared prompts
         cache = self.work / f"cache-{at}"
         with processes.in_turn():
             training = data.load(self.datasets[at], tok, role, cache, held=self.held, **how)

@@ -19,7 +19,8 @@ def adapt(job: Job, role: Role, base: Base) -> Path:
     recipe = job.recipe
     model, tok, new = base.load(recipe.quantize)
     training = recipe.navigator if role == "navigator" else recipe.generator
-    examples, held_out = job.examples(len(job.datasets) - 1, tok, role, longest=recipe.longest)
+    last, how = len(job.datasets) - 1, {"longest": recipe.longest, "answers": training.answers}
+    examples, held_out = job.examples(last, tok, role, **how)
     shown = job.watch(role, training, tok, held_out, role == "navigator")
     done = trainer.run(model, tok, examples, training, job.work / role, recipe.lora, new, shown)
     trainer.keep(done, tok, target, base.named)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetune.data import IGNORED
+from finetune import shared_prompt
+from finetune.shared_prompt import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,26 +22,33 @@ def causal(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-def target_logits(model: Any, ids_BT: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """What the model says where there is a target, and the targets.
+def target_logits(
+    model: Any, ids_BT: Tensor, labels_BT: Tensor, parts_BT: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What the model says where there is a target, and the targets; `parts_BT` of `shared_prompt.collate`.
 
     No padding mask: batches are padded on the right, where causal attention never looks.
     """
     inner = causal(model)
     kept_BT = labels_BT[:, 1:] != IGNORED
-    hidden_BTD = inner.model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    told = {} if parts_BT is None else shared_prompt.seen(parts_BT)
+    hidden_BTD = inner.model(input_ids=ids_BT, use_cache=False, **told).last_hidden_state
     logits_NV = inner.lm_head(hidden_BTD[:, :-1][kept_BT])
     return logits_NV, labels_BT[:, 1:][kept_BT]
 
 
-def weights(labels_BT: Tensor, marks: Sequence[int], first: float) -> Tensor:
+def weights(labels_BT: Tensor, marks: Sequence[int], first: float, parts_BT: Tensor | None = None) -> Tensor:
     """What each target counts, shape (N,), 1 on average: `first` times as much as others where a strategy's first
-    anchor stands, between the first and the second of the tokens `marks` (an anchor's, and what follows anchors)."""
+    anchor stands, between the first and the second of the tokens `marks` (an anchor's, and what follows anchors) of
+    each answer."""
     import torch
 
     kept_BT = labels_BT[:, 1:] != IGNORED
-    marked_BT = torch.isin(labels_BT[:, 1:], torch.tensor(marks, device=labels_BT.device))
-    weight_N = torch.where(marked_BT.cumsum(1) == 1, first, 1.0)[kept_BT]
+    marked_BT = torch.isin(labels_BT[:, 1:], torch.tensor(marks, device=labels_BT.device)).cumsum(1)
+    if parts_BT is not None:  # counted anew in each answer
+        begins_BT = parts_BT[:, 1:] != parts_BT[:, :-1]
+        marked_BT = marked_BT - torch.where(begins_BT, marked_BT, 0).cummax(1).values
+    weight_N = torch.where(marked_BT == 1, first, 1.0)[kept_BT]
     return weight_N / weight_N.mean()
 
 

@@ -85,6 +85,7 @@ def pretrain(job: Job) -> Path:
                 "navigator" if training.optimum_only else None,
                 generator_share=training.generator_share,
                 optimum_only=training.optimum_only,
+                answers=training.answers,
             )
             shown = job.watch(last.parent.name, training, tok, held_out, True)
             trainer.keep(trainer.run(model, tok, examples, training, last.parent, shown=shown), tok, last)

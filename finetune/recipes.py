@@ -26,6 +26,7 @@ class Training:
     stop: int | None = None  # steps after which it ends, though the schedule of the learning rate is longer
     batch: int = 128  # examples a step
     micro_batch: int = 16  # examples padded to one length
+    answers: int | None = None  # to a prompt that are learned from together, of those there are; None: all
     optimum_only: bool = False  # the Navigator's answers end after the first anchor, and no Generator's examples
     generator_share: float = 1.0  # of the Generator's examples; it learns its part long before the Navigator does
     first_anchor: float = 1.0  # what a token of a strategy's first anchor counts; a search lives by that, one in twenty

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
 from collm_nas.prompts import ANCHOR_TOKEN, DIRECTIONS_TOKEN
-from finetune import processes, quantized, watch
+from finetune import processes, quantized, shared_prompt, watch
 from finetune.loss import target_logits, weights
 from finetune.recipes import Lora, Training
 from finetune.validation import SHOWN
@@ -86,11 +87,12 @@ def _target_only(training: Training, marks: Sequence[int]) -> type[SFTTrainer]:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             with self.accelerator.autocast():
                 inner = self.accelerator.unwrap_model(model)
-                logits_NV, targets_N = target_logits(inner, inputs["input_ids"], inputs["labels"])
+                parts_BT = inputs.get("parts")
+                logits_NV, targets_N = target_logits(inner, inputs["input_ids"], inputs["labels"], parts_BT)
             count = len(targets_N) if num_items_in_batch is None else num_items_in_batch
             losses_N = cross_entropy(logits_NV.float(), targets_N, reduction="none")
             if training.first_anchor != 1:
-                losses_N = losses_N * weights(inputs["labels"], marks, training.first_anchor)
+                losses_N = losses_N * weights(inputs["labels"], marks, training.first_anchor, parts_BT)
             loss = losses_N.sum() / count
             return (loss, {"logits": logits_NV}) if return_outputs else loss
 
@@ -125,6 +127,7 @@ def run(
         model=model,
         args=_arguments(training, work, quantized.is_quantized(model)),
         train_dataset=examples,
+        data_collator=partial(shared_prompt.collate, padding=tokenizer.pad_token_id),
         processing_class=tokenizer,
         peft_config=_peft(lora, new_tokens) if lora else None,
         callbacks=[_stop_at(training.stop)] if training.stop else None,
@@ -168,6 +171,7 @@ def _arguments(training: Training, work: Path, is_quantized: bool) -> Any:
         max_grad_norm=training.clip,
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
+        remove_unused_columns=False,
         logging_steps=max(1, min(20, training.steps // 2)),
         save_strategy="steps",
         save_steps=training.save_every,

@@ -41,6 +41,12 @@ def _add_problem(group: Any) -> None:
     group.add_argument("--protocol", metavar="NAME", help="scoring of subnets: fast (default), ofa, spos, autoformer")
     group.add_argument("--race", action="store_true", default=None, help="stop early on subnets that are hopeless")
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    group.add_argument(
+        "--objective",
+        metavar="NAME",
+        action="append",
+        help="fitness and, beside it, flops, params or latency to minimise: the search is for a front; repeatable",
+    )
     for cost, unit in (("flops", "multiply-adds"), ("params", "parameters"), ("latency", "milliseconds")):
         several = ", or several with commas: a family of runs" if cost == "flops" else ""
         group.add_argument(f"--max-{cost}", type=caps, metavar="X", help=f"cap on {cost} ({unit}){several}")
@@ -253,7 +259,7 @@ def _supernet(args: argparse.Namespace) -> tuple[Any, Any]:
         protocol=args.protocol or "fast",
         race=bool(args.race),
         device=args.device,
-        latency=args.max_latency is not None,
+        latency=args.max_latency is not None or "latency" in (args.objective or ()),
     )
     return evaluator.space, evaluator
 

@@ -65,7 +65,7 @@ def _member(cost: str, member: Mapping[str, Any]) -> tuple[str, ...]:
 def rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The lines of the table."""
     counts, tokens, seconds = data["counts"], data["tokens"], data["seconds"]
-    lines = [*_best(data), ("ended", ENDINGS.get(data["ended"], data["ended"]))]
+    lines = [*_best(data), *_front(data), ("ended", ENDINGS.get(data["ended"], data["ended"]))]
     lines.append(("counts", ", ".join(f"{value} {name}" for name, value in counts.items())))
     for run, n in data["protocol"].get("reused", {}).items():
         lines.append(("reused", f"{n} evaluations of {run}"))
@@ -88,6 +88,30 @@ def _best(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     if best["costs"]:
         lines.append(("costs", ", ".join(f"{name} {value:,.6g}" for name, value in best["costs"].items())))
     return lines
+
+
+FRONT = 20
+"""Architectures of a front that are printed, at most; `result.json` has all."""
+
+
+def _front(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Of a search with several objectives, the front (an even selection of a long one) and what it dominates."""
+    if "front" not in data:
+        return []
+    members, costs = data["front"], data["objectives"][1:]
+    shown = members
+    if len(members) > FRONT:
+        shown = [members[round(i * (len(members) - 1) / (FRONT - 1))] for i in range(FRONT)]
+    told = [[_fitness(one), *(f"{one['costs'][cost]:,.6g}" for cost in costs), one["arch"]] for one in shown]
+    widths = [max(map(len, column)) for column in zip(*told, strict=True)] if told else []
+    cells = ["  ".join(cell.rjust(w) for cell, w in zip(row[:-1], widths, strict=False)) for row in told]
+    lines = [("front", f"{len(members)} architectures: {', '.join(data['objectives'])}")]
+    lines += [("", f"{cell}  {row[-1]}") for cell, row in zip(cells, told, strict=True)]
+    if len(shown) < len(members):
+        lines.append(("", f"an even selection of {FRONT}; result.json has all of them"))
+    volume = data["hypervolume"]
+    reference = ", ".join(f"{name} {value:,.6g}" for name, value in volume["reference"].items())
+    return [*lines, ("dominated", f"hypervolume {volume['value']:.6g} up to {reference or 'nothing'}")]
 
 
 def _fitness(best: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import pkgutil
 from importlib.util import find_spec
 from typing import Any
 
+from collm_nas import weighted
 from collm_nas.api import Optimizer, Problem, UserError
 
 
@@ -18,7 +19,11 @@ def names() -> tuple[str, ...]:
 
 
 def create(name: str, problem: Problem, **options: Any) -> Optimizer:
-    """The optimiser of this name; UserError names the nearest one, the options it takes, or the package it lacks."""
+    """The optimiser of this name; UserError names the nearest one, the options it takes, or the package it lacks.
+
+    It gets several objectives as one, by weights (`collm_nas.weighted`), unless its file says that it knows them by
+    itself (`SEVERAL`).
+    """
     make, legal = _found(name)
     if package := missing(name):
         raise UserError(
@@ -27,6 +32,8 @@ def create(name: str, problem: Problem, **options: Any) -> Optimizer:
     for option in options:
         if option not in legal:
             raise UserError(f"optimizer {name!r} has no option {option!r}; legal: {', '.join(legal) or 'none'}")
+    if len(problem.objectives) > 1 and not getattr(_file(name), "SEVERAL", False):
+        return weighted.Weighted(problem, make(weighted.single(problem), **options))
     optimizer: Optimizer = make(problem, **options)
     return optimizer
 

@@ -10,15 +10,17 @@ Every variable is one categorical parameter, its value the position of the choic
   missing then is random. `dedupe=0` leaves all of these candidates in the answer as they came: they count as proposals
   and bring nothing, and Optuna is told once more what it knows.
 - What others proposed (`--init`, `--start-from`) are enqueued trials.
+- Of several objectives the study has as many directions: fitness upwards, costs downwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from collm_nas.api import Architecture, Candidate, Observation, Problem
 from collm_nas.memory import Memory
+from collm_nas.objectives import losses
 from collm_nas.optimizers._population import filled, made
 
 PACKAGE = "optuna"
@@ -33,7 +35,10 @@ class Studied:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._memory = Memory(problem, name)
-        self._study = optuna.create_study(sampler=sampler, direction="maximize")
+        self._objectives = problem.objectives
+        down: list[Literal["maximize", "minimize"]] = ["minimize"] * (len(problem.objectives) - 1)
+        self._study = optuna.create_study(sampler=sampler, directions=["maximize", *down])
+        self._values: dict[Architecture, list[float]] = {}
         self._failed = optuna.trial.TrialState.FAIL
         self._dedupe, self._whole = dedupe, whole
         self._running: dict[Architecture, Any] = {}
@@ -64,7 +69,9 @@ class Studied:
                 continue
             trial = self._running.pop(arch, None)
             if seen.verdict == "evaluated" and seen.evaluation is not None:
-                self._finish(trial or self._enqueued(arch), arch, seen.evaluation.fitness)
+                down = losses(seen.evaluation.fitness, seen.evaluation.costs, self._objectives)
+                self._values[arch] = [-down[0], *down[1:]]
+                self._finish(trial or self._enqueued(arch), arch, self._values[arch])
             elif trial is not None:
                 self._study.tell(trial, state=self._failed)
 
@@ -76,18 +83,18 @@ class Studied:
     def _refuse(self, trial: Any, arch: Architecture | None) -> None:
         """Tell what is known of a candidate that will not be evaluated."""
         if arch is not None and not self._memory.affordable(arch):
-            self._finish(trial, arch, 0.0)
-        elif arch in self._memory.values and not self._dedupe:
-            self._finish(trial, arch, self._memory.values[arch])
+            self._finish(trial, arch, [0.0] * len(self._objectives))
+        elif arch in self._values and not self._dedupe:
+            self._finish(trial, arch, self._values[arch])
         else:
             self._study.tell(trial, state=self._failed)
 
-    def _finish(self, trial: Any, arch: Architecture, value: float) -> None:
-        """Tell a value, which counts for nothing where the caps do not hold."""
+    def _finish(self, trial: Any, arch: Architecture, values: list[float]) -> None:
+        """Tell a value an objective, which count for nothing where the caps do not hold."""
         excess = self._memory.excess(arch) or float(arch in self._memory.infeasible)
         if excess > 0:
             trial.set_constraint("cost", excess)
-        self._study.tell(trial, value)
+        self._study.tell(trial, values)
 
     def _enqueued(self, arch: Architecture) -> Any:
         space = self._memory.space

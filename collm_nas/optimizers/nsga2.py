@@ -1,9 +1,9 @@
-"""NSGA-II of Optuna (Deb et al., 2002; `optuna.samplers.NSGAIISampler`), on fitness alone.
+"""NSGA-II of Optuna (Deb et al., 2002; `optuna.samplers.NSGAIISampler`).
 
-With one objective its ranks are the order of fitness; under a cap, what is over it ranks below all that is not, by its
-excess (constrained domination). Uniform crossover, each variable redrawn with probability 1/variables. Optuna's
-population of 50 where the budget holds five of them, else a fifth of the budget; what was evaluated before belongs to
-the first one. `_optuna.py` says how caps, batches and repeats are handled.
+With several objectives it is what it was made for; with one its ranks are the order of fitness. Under a cap, what is
+over it ranks below all that is not, by its excess (constrained domination). Uniform crossover, each variable redrawn
+with probability 1/variables. Optuna's population of 50 where the budget holds five of them, else a fifth of the budget;
+what was evaluated before belongs to the first one. `_optuna.py` says how caps, batches and repeats are handled.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collm_nas.optimizers._optuna import PACKAGE, Studied
 from collm_nas.optimizers._population import population_of
 
 NEEDS = PACKAGE
+SEVERAL = True  # objectives
 
 
 def create(problem: Problem, population: int | None = None, dedupe: bool = True) -> Studied:

@@ -2,7 +2,8 @@
 
 Multivariate, where variables are drawn together (those that are active together, in a space with conditions);
 `multivariate=0` draws each by itself. Ten random trials come first, as Optuna has it: `--init` counts among them.
-`_optuna.py` says how caps, batches and repeats are handled.
+Of several objectives it takes the ranks of fronts (Ozaki et al., GECCO 2020), as Optuna has it. `_optuna.py` says how
+caps, batches and repeats are handled.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collm_nas.memory import stable_seed
 from collm_nas.optimizers._optuna import PACKAGE, Studied
 
 NEEDS = PACKAGE
+SEVERAL = True  # objectives
 
 
 def create(problem: Problem, multivariate: bool = True, dedupe: bool = True) -> Studied:

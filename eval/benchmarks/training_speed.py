@@ -102,8 +102,8 @@ def _step(model: Any, rows: list[dict[str, Any]], micro: int, plain: bool, devic
     from torch.nn.functional import cross_entropy
 
     from finetune import trainer
-    from finetune.data import IGNORED
     from finetune.loss import target_logits
+    from finetune.shared_prompt import IGNORED
 
     count, total = sum(label != IGNORED for row in rows for label in row["labels"]), 0.0
     for start in range(0, len(rows), micro):

@@ -64,6 +64,13 @@ CASES = [
     (f"{T} --max-flops 9", "--max-flops 9 is below the cheapest architecture, which has flops 10"),
     (f"{T} --max-params 1", "--max-params 1 is below the cheapest architecture, which has params 100"),
     (f"{T} --max-latency 1", "--max-latency: neither the space 'small' nor the table knows"),
+    (f"{T} --objective fitness --objective flop", "--objective 'flop' is unknown; legal: fitness, flops"),
+    (f"{T} --objective fitness --objective fitness", "--objective fitness is given 2 times"),
+    (f"{T} --objective flops", "--objective flops leaves out fitness"),
+    (
+        f"{T} --objective fitness --objective latency",
+        "neither the space 'small' nor the table knows the cost 'latency'",
+    ),
     (f"{T} --max-flops 30,", "argument --max-flops: '' is no number"),
     (f"{T} --max-flops 30,9", "--max-flops 9 is below the cheapest architecture"),
     (f"{T} --max-flops 30,30", "--max-flops needs one or several different caps"),

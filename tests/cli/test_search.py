@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from collm_nas.cli import main
+from collm_nas.cli import main, summary
 from tests.cli.runs import folder, lines, start, stop_after
 
 __all__ = ["folder"]
@@ -38,6 +38,28 @@ def test_a_table_that_covers_a_part(folder: Path, capsys: pytest.CaptureFixture[
     for shown in ("d d a a", "15 (valid)", "test 9", "flops 70", "16 evaluated", "budget 100", "r/report.html"):
         assert shown in out
     assert not err
+
+
+def test_a_front_is_printed_and_replayed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The better the row of the table the dearer: all 16 are on the front."""
+    two = ["--objective", "fitness", "--objective", "params"]
+    assert main([*TABLE, *two, "--optimizer", "nsga2", "--out", "r"]) == 0
+    front = result("r")["front"]
+    assert [row["fitness"] for row in front] == [float(i) for i in range(15, -1, -1)]  # type: ignore[attr-defined]
+    out = capsys.readouterr().out
+    for shown in ("16 architectures: fitness, params", "15  115  d d a a", " 0  100  a a a a", "hypervolume"):
+        assert shown in out
+    assert main(["replay", "r"]) == 0
+    assert result("r")["front"] == front and "16 architectures" in capsys.readouterr().out
+
+
+def test_a_long_front_is_printed_as_an_even_selection() -> None:
+    members = [{"arch": f"a{i}", "fitness": 99.0 - i, "costs": {"flops": 99.0 - i}} for i in range(50)]
+    volume = {"value": 1.0, "reference": {"fitness": 0.0, "flops": 100.0}}
+    data = {"front": members, "objectives": ["fitness", "flops"], "hypervolume": volume}
+    told = [text for _, text in summary._front(data)]
+    assert told[0] == "50 architectures: fitness, flops" and told[1].endswith("a0") and told[20].endswith("a49")
+    assert len(told) == 23 and told[21] == "an even selection of 20; result.json has all of them"
 
 
 def test_the_first_free_folder_is_taken(folder: Path) -> None:

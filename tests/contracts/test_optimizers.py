@@ -218,6 +218,26 @@ def test_beats_random_on_an_additive_landscape(name: str) -> None:
     assert mean_best(name) > mean_best("random")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_several_objectives(name: str) -> None:
+    """By itself or by weights: the same seed gives the same search, new points alone, until none is left."""
+    space = grid(3, 3)
+
+    def found(seed: int) -> list[Architecture]:
+        problem = Problem(space, seed, 1000, costs=flops, objectives=("fitness", "flops"))
+        optimizer, archs = create(name, problem), [space.make((0, 1, 2)), space.make((2, 2, 2))]
+        told = archs
+        while told:
+            seen = [Observation(Candidate(a, "x"), "evaluated", Evaluation(additive(a), flops(a))) for a in told]
+            optimizer.tell(seen)
+            told = [c.arch for c in optimizer.ask(4) if c.arch is not None]
+            archs = [*archs, *told]
+        return archs
+
+    first = found(1)
+    assert first == found(1) and len(first) == len(set(first)) == space.size
+
+
 def test_unknown_names_and_options_are_refused_in_one_sentence() -> None:
     problem = Problem(grid(), 0, 10)
     with pytest.raises(UserError, match=r"did you mean 'aging-evolution'.*legal: .*local-search"):

@@ -115,6 +115,71 @@ def test_an_error_of_the_evaluator_loses_nothing(tmp_path: Path) -> None:
     assert result.history[: len(held["history"])] == held["history"] and result.counts["evaluated"] == 30
 
 
+TWO: Any = {"objective": ["flops", "fitness"]}
+
+
+def front_of_the_space() -> list[str]:
+    found: list[str] = []
+    for arch in sorted(SPACE.all(), key=lambda a: (SPACE.cost(a)["flops"], -score(a))):
+        if not found or score(arch) > score(SPACE.parse(found[-1])):
+            found.append(SPACE.format(arch))
+    return found[::-1]
+
+
+@pytest.mark.parametrize("optimizer", ["nsga2", "local-search", "collm"])
+def test_a_front_is_found_and_derived_again_from_the_journal(tmp_path: Path, optimizer: str) -> None:
+    model: Any = {"model": ScriptedModel()} if optimizer == "collm" else {}
+    result = search(SPACE, score, optimizer=optimizer, budget=36, batch=4, out=tmp_path, **model, **TWO)
+    assert [one["arch"] for one in result["front"]] == front_of_the_space()
+    assert result["hypervolume"]["value"] > 0 and result.best == {
+        **{key: value for key, value in result["front"][0].items() if key != "query"},
+        "report": {},
+    }
+    before = files(tmp_path)
+    assert b"The front" in before["report.html"]
+    for name in ("result.json", "report.html"):
+        (tmp_path / name).unlink()
+    rundir.write(tmp_path)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("optimizer", ["nsga2", "gp", "collm"])
+def test_a_killed_search_for_a_front_goes_on_as_if_it_had_not_been(tmp_path: Path, optimizer: str) -> None:
+    def run(folder: Path, objective: Any = TWO["objective"], **more: Any) -> Any:
+        model: Any = {"model": ScriptedModel()} if optimizer == "collm" else {}
+        given: Any = {"optimizer": optimizer, "budget": 24, "batch": 4, "objective": objective, **model, **more}
+        return search(SPACE, score, out=folder, **given)
+
+    whole = run(tmp_path / "whole")
+    lines = (tmp_path / "whole" / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "journal.jsonl").write_bytes(b"".join(lines[: len(lines) * 2 // 3]))
+    again = run(tmp_path / "part", resume=True)
+    assert again["front"] == whole["front"] and again.history == whole.history
+    with pytest.raises(UserError, match=r"--objective: the run in .* was begun with .'fitness', 'flops'., not none"):
+        run(tmp_path / "part", "fitness", resume=True)
+
+
+def test_fitness_named_alone_is_the_search_as_it_was() -> None:
+    plain = search(SPACE, score, optimizer="gp", budget=20).to_dict()
+    named = search(SPACE, score, optimizer="gp", budget=20, objective="fitness").to_dict()
+    assert {**plain, "seconds": 0} == {**named, "seconds": 0}
+
+
+def test_a_race_has_one_objective() -> None:
+    class Racing:
+        bounded = True
+
+        def evaluate(self, archs: Any) -> Any:
+            raise AssertionError("nothing is evaluated")
+
+        costs = report = lambda self, arch: {}
+        protocol = lambda self: {}  # noqa: E731
+
+    with pytest.raises(UserError, match="--race stops early on what cannot have the best fitness"):
+        search(SPACE, Racing(), optimizer="random", budget=9, **TWO)
+
+
 def test_the_options_are_those_of_settings() -> None:
     assert get_type_hints(Options) == get_type_hints(Settings)
 
@@ -135,6 +200,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_hours": 0}, "--max-hours"),
     ({"temperature": -1.0}, "--temperature"),
     ({"max_flops": math.inf}, "--max-flops"),
+    ({"objective": ["flops"]}, "--objective flops leaves out fitness"),
+    ({"objective": ["fitness", "params"]}, "--objective params: neither the space 'tiny' nor the table knows"),
+    (
+        {"objective": ["fitness", "flops"], "optimizer": "collm", "preset": "paper", "model": "x"},
+        "--preset paper tells",
+    ),
     ({"max_flops": 9.0}, "--max-flops 9 is below the cheapest architecture, which has flops 10"),
     ({"max_latency": 5.0}, "--max-latency: neither the space 'tiny' nor the table knows"),
     ({"start_from": ["9 9 9"]}, "variable 'a'"),

@@ -74,6 +74,41 @@ EVENTS = [
 END = {"event": "end", "reason": "budget", "report": {"test": 0.1}, "time": 9.75}
 
 
+def test_fitness_alone_has_no_front() -> None:
+    assert not {"front", "hypervolume", "objectives"} & set(derive([*EVENTS, END]))
+
+
+def with_costs(*points: tuple[float, float, str, bool]) -> list[dict[str, Any]]:
+    """A search for fitness and flops; each evaluation as (fitness, flops, proposer, feasible)."""
+    header = {**HEADER, "options": {"objective": ["fitness", "flops"]}}
+    found: list[dict[str, Any]] = [header]
+    for query, (fitness, flops, proposer, feasible) in enumerate(points, start=1):
+        one = evaluation(query, f"a{query}", fitness, proposer, feasible)
+        found.append({**one, "costs": {"flops": flops, "params": 7.0}})
+    return found
+
+
+def test_the_front_is_feasible_fittest_first_and_measured_from_the_first_random_ones() -> None:
+    init, model = "init", "model"
+    points = [(5.0, 5.0, init, True), (6.0, 9.0, init, True), (1.0, 2.0, init, False), (8.0, 7.0, model, True)]
+    points += [(8.0, 7.0, model, True), (7.0, 3.0, model, True), (0.0, 1.0, model, True), (9.0, 8.0, model, False)]
+    result = derive([*with_costs(*points), END])
+    assert [one["arch"] for one in result["front"]] == ["a4", "a6", "a7"]
+    assert result["front"][0] == {"arch": "a4", "fitness": 8.0, "costs": {"flops": 7.0, "params": 7.0}, "query": 4}
+    assert result["hypervolume"] == {"value": 3 * 2 + 2 * 4, "reference": {"fitness": 5.0, "flops": 9.0}}
+    assert result["best"]["arch"] == "a4" and result["protocol"]["objective"] == ["fitness", "flops"]
+
+
+def test_without_random_ones_the_reference_is_the_worst_of_all() -> None:
+    result = derive(with_costs((5.0, 5.0, "init", True), (1.0, 9.0, "model", True), (6.0, 7.0, "model", True)))
+    assert result["hypervolume"]["reference"] == {"fitness": 1.0, "flops": 9.0}
+
+
+def test_a_front_of_nothing() -> None:
+    result = derive(with_costs((5.0, 5.0, "init", False)))
+    assert result["front"] == [] and result["hypervolume"] == {"value": 0.0, "reference": {}}
+
+
 def test_all_of_it() -> None:
     result = derive([*EVENTS, END])
     assert result["best"] == {"arch": "a", "fitness": 1.1, "report": {"test": 0.1}, "costs": {"flops": 1.5}}

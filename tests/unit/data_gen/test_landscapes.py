@@ -74,13 +74,13 @@ def test_the_best_of_draws_is_new_feasible_and_better_than_a_draw(length: int) -
         rng = np.random.default_rng(seed)
         made = draw_landscape(rng, Family(variables=(6, 8)))
         history = simulate(made, full_knowledge.find_optimum(made, rng), length, rng)
-        found_BV = best_of_draws(made, history, 64, rng)
+        (found_BV,) = best_of_draws(made, history, 64, rng)
         assert 0 < len(found_BV) <= full_knowledge.BEST
         assert made.feasible(found_BV).all()
         assert not {tuple(x) for x in found_BV.tolist()} & {tuple(x) for x in history.x_MV.tolist()}
         raw_B = made.raw(found_BV)
         assert (np.diff(raw_B) <= 0).all()
-        one_BV = best_of_draws(made, history, 1, rng)
+        (one_BV,) = best_of_draws(made, history, 1, rng)
         if len(one_BV):
             better += int(raw_B[0] >= made.raw(one_BV)[0])
             least_gain.append(raw_B[0] - made.raw(one_BV)[0])
@@ -96,6 +96,21 @@ def test_draws_as_labels_change_the_answers_alone_and_the_manifest_says_so() -> 
     assert first[0].prompt.partition("<hint>")[0] == second[0].prompt.partition("<hint>")[0]
     assert [one.completion for one in first] != [one.completion for one in second]
     assert list(drawn.examples(3)) == second
+
+
+def test_further_answers_come_from_draws_of_their_own() -> None:
+    source = Landscapes(landscapes=1, draws=16, answers=4)
+    answers = []
+    for example in source.examples(3):
+        if example.role == "generator":
+            assert example.others == ()
+            continue
+        answers.append([example.completion, *example.others])
+        assert len(answers[-1]) <= 4
+    assert max(len(set(one)) for one in answers) > 1
+    assert all(one.startswith("<a>") and "<why" in one for group in answers for one in group)
+    with pytest.raises(UserError, match="--answers 2 must be at least 1, and more than 1 only with --draws"):
+        Landscapes(landscapes=1, answers=2)
 
 
 @pytest.mark.parametrize("draws", [-1, 1, 4])

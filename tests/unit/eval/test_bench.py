@@ -11,7 +11,7 @@ import pytest
 from collm_nas import optimizers
 from collm_nas.api import UserError, Variable
 from collm_nas.spaces.base import CategoricalSpace
-from eval import bench, command, plan, summary
+from eval import bench, command, fronts, plan, summary
 from eval.bench import Protocol
 from eval.problems import ProblemSpec, load
 from eval.relabel import RelabelledSpace, relabel, reorder
@@ -233,6 +233,13 @@ def test_caps_lower_the_best_known_value(tmp_path: Path) -> None:
         (["--problem", "landscapes", "--budget", "0"], "--budget must be at least 1"),
         (["--problem", "landscapes", "--init", "200"], "--init 200 must lie in 0..--budget"),
         (["--problem", "landscapes", "--variables", "0"], "--variables"),
+        (
+            ["--problem", "landscapes", "--objective", "fitness", "--objective", "flops"],
+            "is for landscapes on a --space",
+        ),
+        (["--objective", "params"], "--objective params leaves out fitness"),
+        (["--objective", "fitness", "--objective", "latency"], "nor the table knows the cost 'latency'"),
+        (["--objective", "fitness", "--objective", "flops", "--init", "1"], "--init 1 is too few for several"),
         (["--problem", "landscapes", "--max-flops", "3"], "--max-flops"),
         (["--problem", "landscapes", "--rows", "random,gp:speed=2", "--seeds", "2"], "no option 'speed'"),
         (["--problem", "landscapes", "--rows", "aging-evolution:population=2", "--seeds", "2"], "tournament 5"),
@@ -268,3 +275,55 @@ def test_the_model_row_runs_through_the_same_loop(tmp_path_factory: pytest.TempP
     assert record["by_proposer"]["model"] + record["by_proposer"]["fallback"] == 10
     assert record["by_proposer"]["model"] > 0 and record["tokens"]["completion"] > 0
     assert record["seen"] == "unseen" and record["seconds"]["llm"] > 0
+
+
+# --- several objectives -----------------------------------------------------------------------------------------------
+
+TWO = ("--objective", "flops", "--objective", "fitness")
+
+
+def test_the_bench_of_fronts_on_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table's front is `b z` at 200 flops and `a z` at 100."""
+    problem = [*table(tmp_path), "--fitness", "valid", *TWO, "--budget", "9", "--init", "3", "--seeds", "2"]
+    rows = ["--rows", "random,nsga2,local-search", "--processes", "1", "--out", str(tmp_path / "out")]
+    assert command.run(arguments(*problem, *rows)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "objective fitness,flops" in printed and "table's front" in printed
+    found = list(csv.DictReader((tmp_path / "out" / "bench.csv").read_text().splitlines()))
+    assert len(found) == 6 and all(float(row["share"]) == 1.0 and row["front_size"] == "2" for row in found)
+    said = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert said["protocol"]["objective"] == ["fitness", "flops"]
+    assert [row["share"]["mean"] for row in said["rows_summary"]] == [1.0, 1.0, 1.0]
+
+
+def front_record(row: str, seed: int, front: list[tuple[float, float]], known: float | None = None) -> bench.Record:
+    made = made_record(row, seed, [5.0], 0)
+    return {**made, "front": front, "reference": (0.0, 10.0), "known": known}
+
+
+def test_shares_are_of_the_union_where_nobody_knows_the_front() -> None:
+    records = [front_record("a", 0, [(-4.0, 5.0)]), front_record("b", 0, [(-2.0, 0.0)])]
+    records += [front_record("a", 1, [(-1.0, 0.0)]), front_record("b", 1, [(-1.0, 0.0)])]
+    a, b = fronts.summarise(records, "a")
+    assert a["share"]["mean"] == pytest.approx((20 / 30 + 1) / 2) == b["share"]["mean"]
+    assert (b["versus"]["worse"], b["versus"]["equal"], b["versus"]["better"]) == (0, 2, 0)
+    assert a["normalised_to"] == "the fronts of all rows"
+
+
+def test_shares_are_of_the_known_front_where_there_is_one() -> None:
+    records = [front_record("a", 0, [(-4.0, 5.0)], 40.0), front_record("b", 0, [(-2.0, 0.0)], 80.0)]
+    a, b = fronts.summarise(records, "a")
+    assert (a["share"]["mean"], b["share"]["mean"]) == (0.5, 0.5)
+    assert a["normalised_to"] == "the table's front"
+
+
+def test_a_noisy_front_is_judged_by_what_it_is_worth() -> None:
+    spec = ProblemSpec(kind="validation", space="digits-mbconv")
+    shared = Protocol(problem=spec, budget=14, init=6, seeds=1, objective=("fitness", "flops"))
+    record = bench.search(bench.Job(shared, parse_row("nsga2"), 0))
+    instance = load(spec, 0)
+    worths = {-instance.evaluator.report(arch)["true"] for arch in instance.starts(6, 0)}
+    assert record["known"] is None and record["reference"][0] == max(worths)
+    assert all(len(point) == 2 for point in record["front"])
+    alone = Protocol(problem=spec, budget=14, init=6, seeds=1)
+    assert bench.Job(shared, parse_row("nsga2"), 0).key() != bench.Job(alone, parse_row("nsga2"), 0).key()

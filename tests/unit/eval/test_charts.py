@@ -12,6 +12,7 @@ from collm_nas import spaces
 from eval import compare, favoured, network, scatter
 from eval.chart import MOST, evenly
 from eval.curve import drawn
+from eval.front import front_card
 from eval.page import card
 from eval.report import render
 from eval.rounds import rounds
@@ -62,6 +63,29 @@ def test_costs_with_a_cap_are_drawn_else_the_first_that_differs() -> None:
     assert scatter.shown_costs(rows, {}) == ["flops"]
     assert scatter.shown_costs(rows, {"latency": 2.0, "flops": 9.0}) == ["flops", "latency"]
     assert scatter.shown_costs([*rows, {}], {}) == []
+
+
+def test_the_card_of_a_front_lists_it_with_every_cost_and_is_escaped() -> None:
+    front = [
+        {"arch": "<b>", "fitness": 95.5, "costs": {"flops": 2e6, "params": 3.0, "latency": 9.0}, "query": 3},
+        {"arch": "c", "fitness": 90.25, "costs": {"flops": 1e6, "params": 4.0, "latency": 8.0}, "query": 1},
+    ]
+    volume = {"value": 12.5, "reference": {"fitness": 80.0, "flops": 3e6, "params": 9.0}}
+    result = {"front": front, "objectives": ["fitness", "flops", "params"], "hypervolume": volume, "history": front}
+    shown_card = front_card(result)
+    for shown in (
+        "&lt;b&gt;",
+        "95.5000",
+        "2 M",
+        "multiply-adds",
+        "parameters",
+        "flops and params",
+        "12.5",
+        "flops 3 M",
+    ):
+        assert shown in shown_card, shown
+    assert "<b>" not in shown_card and "latency" not in shown_card and "2 architectures" in shown_card
+    assert front_card({"history": []}) == ""
 
 
 def test_the_map_follows_the_strategies_and_else_the_evaluations() -> None:

@@ -24,7 +24,7 @@ from collm_nas.spaces.base import CategoricalSpace
 from data_gen.examples import Form
 from data_gen.mine import mine
 from data_gen.mine_landscapes import Landscapes
-from finetune import data, loss, proposals, tokenizer, validation
+from finetune import data, loss, proposals, shared_prompt, tokenizer, validation
 from finetune.model_folder import build
 from finetune.pretrain import new_model
 from finetune.recipes import TINY, Recipe
@@ -85,7 +85,7 @@ def test_the_loss_is_that_of_the_model_s_own(mined: Path, model: Any) -> None:
     total, count = 0.0, 0
     for row in examples:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
-        targets = int((labels[:, 1:] != data.IGNORED).sum())
+        targets = int((labels[:, 1:] != shared_prompt.IGNORED).sum())
         total += float(model(input_ids=ids, labels=labels).loss.detach()) * targets
         count += targets
     assert loss.mean_loss(model, examples, 3) == pytest.approx(total / count, rel=1e-5)
