@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 from collm_nas import objectives, pareto
@@ -17,7 +18,7 @@ from collm_nas.api import Problem, UserError
 from collm_nas.pareto import Point
 from eval.metrics import bootstrap, paired
 from eval.problems import LANDSCAPES, PACKAGED, Instance, ProblemSpec, load
-from eval.summary import SECONDS, TOKENS, Record, _interval, _mean, _text
+from eval.summary import SECONDS, TOKENS, Record, interval, text
 
 
 def check(spec: ProblemSpec, problem: Problem, init: int) -> None:
@@ -101,16 +102,16 @@ def _line(row: str, own: Sequence[Record], first: Sequence[Record]) -> dict[str,
         "row": row,
         "searches": len(own),
         "seen": own[0]["seen"],
-        "share": _interval(bootstrap([record["share"] for record in own])),
+        "share": interval(bootstrap([record["share"] for record in own])),
         "normalised_to": "the fronts of all rows" if own[0]["known"] is None else "the table's front",
-        "final": _interval(bootstrap([record["final"] for record in own])),
-        "front_size": _mean(len(record["front"]) for record in own),
-        "fallback": _mean(record["by_proposer"].get("fallback", 0) for record in own),
-        **{f"tokens_{name}": _mean(record["tokens"][name] for record in own) for name in TOKENS},
-        **{f"seconds_{name}": _mean(record["seconds"][name] for record in own) for name in SECONDS},
+        "final": interval(bootstrap([record["final"] for record in own])),
+        "front_size": fmean(len(record["front"]) for record in own),
+        "fallback": fmean(record["by_proposer"].get("fallback", 0) for record in own),
+        **{f"tokens_{name}": fmean(record["tokens"][name] for record in own) for name in TOKENS},
+        **{f"seconds_{name}": fmean(record["seconds"][name] for record in own) for name in SECONDS},
         "versus": {
             "row": first[0]["row"],
-            "share": _interval(versus.difference),
+            "share": interval(versus.difference),
             "worse": versus.lower,
             "equal": versus.equal,
             "better": versus.higher,
@@ -135,10 +136,10 @@ def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> An
         tally = f"{versus['worse']}/{versus['equal']}/{versus['better']}"
         made.add_row(
             one["row"] + (f" ({one['seen']})" if one["seen"] else ""),
-            _text(one["share"]),
-            "" if one["row"] == first else f"{_text(versus['share'])} {tally}",
+            text(one["share"]),
+            "" if one["row"] == first else f"{text(versus['share'])} {tally}",
             f"{one['front_size']:.1f}",
-            _text(one["final"]),
+            text(one["final"]),
             f"{one['tokens_prompt']:.0f}/{one['tokens_completion']:.0f}",
             "/".join(f"{one[f'seconds_{name}']:.2f}" for name in SECONDS),
         )

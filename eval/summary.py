@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from eval.metrics import (
@@ -19,6 +20,7 @@ from eval.metrics import (
 
 Record = dict[str, Any]
 SECONDS = ("llm", "evaluate", "total")
+TOKENS = ("prompt", "completion")
 
 
 def summarise(records: Sequence[Record], budget: int, reference: str | None = None) -> list[dict[str, Any]]:
@@ -44,24 +46,24 @@ def _line(row: str, own: Sequence[Record], first: Sequence[Record], budget: int)
         "row": row,
         "searches": len(own),
         "seen": own[0]["seen"],
-        "final": _interval(bootstrap([record["final"] for record in own])),
-        "regret": _interval(bootstrap([record["regret"] for record in own])),
-        "normalised_regret": _interval(bootstrap([record["normalised_regret"] for record in own])),
-        "area": _interval(bootstrap([area_of(record, budget) for record in own])),
-        "found": _mean(record["found"] for record in own),
+        "final": interval(bootstrap([record["final"] for record in own])),
+        "regret": interval(bootstrap([record["regret"] for record in own])),
+        "normalised_regret": interval(bootstrap([record["normalised_regret"] for record in own])),
+        "area": interval(bootstrap([area_of(record, budget) for record in own])),
+        "found": fmean(record["found"] for record in own),
         "median_queries": queries_text(queries, longest),
         "median_queries_value": _finite(median),
         "median_queries_low": _finite(low),
         "median_queries_high": _finite(high),
         "queries_text": queries_with_interval(queries, longest),
-        "report": {k: _interval(bootstrap([r["report"][k] for r in own])) for k in own[0]["report"]},
-        "fallback": _mean(record["by_proposer"].get("fallback", 0) for record in own),
-        "tokens_prompt": _mean(record["tokens"]["prompt"] for record in own),
-        "tokens_completion": _mean(record["tokens"]["completion"] for record in own),
-        **{f"seconds_{name}": _mean(record["seconds"][name] for record in own) for name in SECONDS},
+        "report": {k: interval(bootstrap([r["report"][k] for r in own])) for k in own[0]["report"]},
+        "fallback": fmean(record["by_proposer"].get("fallback", 0) for record in own),
+        "tokens_prompt": fmean(record["tokens"]["prompt"] for record in own),
+        "tokens_completion": fmean(record["tokens"]["completion"] for record in own),
+        **{f"seconds_{name}": fmean(record["seconds"][name] for record in own) for name in SECONDS},
         "versus": {
             "row": first[0]["row"],
-            "normalised_regret": _interval(versus.difference),
+            "normalised_regret": interval(versus.difference),
             "worse": versus.higher,
             "equal": versus.equal,
             "better": versus.lower,
@@ -76,11 +78,6 @@ def _finite(queries: float) -> float | None:
     return None if queries == float("inf") else queries
 
 
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
-
-
 def area_of(record: Record, budget: int) -> float:
     """Of a search; one that was shorter than the budget counts as if it had stayed where it ended."""
     return area(record["curve"], record["best"], record["typical"], budget)
@@ -90,12 +87,14 @@ def _by_seed(records: Sequence[Record]) -> dict[Any, float]:
     return {record["seed"]: record["normalised_regret"] for record in records}
 
 
-def _interval(estimate: Estimate) -> dict[str, float]:
+def interval(estimate: Estimate) -> dict[str, float]:
+    """An estimate as JSON values."""
     return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
-def _text(interval: dict[str, float], digits: int = 3) -> str:
-    return Estimate(interval["mean"], interval["low"], interval["high"]).text(digits)
+def text(said: dict[str, float], digits: int = 3) -> str:
+    """What `interval` made, as the tables show it."""
+    return Estimate(said["mean"], said["low"], said["high"]).text(digits)
 
 
 def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> Any:
@@ -115,16 +114,16 @@ def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> An
         tally = f"{versus['worse']}/{versus['equal']}/{versus['better']}"
         made.add_row(
             one["row"] + (f" ({one['seen']})" if one["seen"] else ""),
-            _text(one["final"]),
-            _text(one["regret"]),
-            _text(one["normalised_regret"]),
-            _text(one["area"]),
+            text(one["final"]),
+            text(one["regret"]),
+            text(one["normalised_regret"]),
+            text(one["area"]),
             f"{100 * one['found']:.0f} %",
             one["queries_text"],
-            *(_text(one["report"][name]) for name in reports),
+            *(text(one["report"][name]) for name in reports),
             f"{one['tokens_prompt']:.0f}/{one['tokens_completion']:.0f}",
             "/".join(f"{one[f'seconds_{name}']:.2f}" for name in SECONDS),
-            "" if one["row"] == first else f"{_text(versus['normalised_regret'])} {tally}, {_p(versus['p_holm'])}",
+            "" if one["row"] == first else f"{text(versus['normalised_regret'])} {tally}, {_p(versus['p_holm'])}",
         )
     return made
 

@@ -11,10 +11,9 @@ from typing import Any
 from eval import bench, fronts, ranking
 from eval.measured import Measured
 from eval.metrics import normalised_regret
-from eval.summary import SECONDS, area_of
+from eval.summary import SECONDS, TOKENS, area_of
 
 COLUMNS = ("row", "seed", "seen", "final", "regret", "normalised_regret", "found", "queries")
-TOKENS = ("prompt", "completion")
 Row = dict[str, Any]
 
 
