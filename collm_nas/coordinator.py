@@ -99,7 +99,10 @@ class Coordinator:
         return candidates
 
     def _navigate(self, count: int) -> list[Strategy]:
-        text = prompts.digest(
+        return [self._plan(answer.text) for answer in self._call("navigator", self._digest(), count)]
+
+    def _digest(self) -> str:
+        return prompts.digest(
             self._space,
             self._archs,
             self._values,
@@ -109,7 +112,6 @@ class Coordinator:
             hint=self._hint,
             version=self._digest_version,
         )
-        return [self._plan(answer.text) for answer in self._call("navigator", text, count)]
 
     def _plan(self, text: str) -> Strategy:
         try:

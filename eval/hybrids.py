@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from collm_nas.api import Architecture, Candidate, Observation, Optimizer, Problem
-from collm_nas.evidence import one_hot
-from collm_nas.optimizers import local_search
-from collm_nas.optimizers.gp import GaussianProcess
+from collm_nas.optimizers import gp_exp, local_search
+from collm_nas.optimizers.gp import GaussianProcess, Similarity
 
 OFFERS = 4
 """Proposals of the models for each that is evaluated."""
@@ -17,8 +17,9 @@ class Screened(GaussianProcess):
     """The models propose four times as many as are evaluated, a Gaussian process takes those of the highest expected
     improvement; what it leaves it may take later."""
 
-    def __init__(self, problem: Problem, models: Optimizer) -> None:
-        super().__init__(problem)
+    def __init__(self, problem: Problem, models: Optimizer, similarity: Similarity | None = None) -> None:
+        """`similarity`: of another process than that of `gp`."""
+        super().__init__(problem, similarity=similarity)
         self._models = models
         self._offered: dict[Architecture, Candidate] = {}
 
@@ -31,7 +32,7 @@ class Screened(GaussianProcess):
         if len(self._memory.values) < 2:
             taken = pool[:n]
         else:
-            taken = self.pick(pool, one_hot(self._memory.space, pool), n) if pool else []
+            taken = self.pick(pool, self._similarity.rows(self._memory.space, pool), n) if pool else []
         return [self._offered.pop(arch) for arch in taken]
 
     def tell(self, observations: Sequence[Observation]) -> None:
@@ -65,4 +66,8 @@ class Seeding:
         self._seen += observations
 
 
-HYBRIDS = {"screened": Screened, "seeding": Seeding}
+HYBRIDS = {
+    "screened": Screened,
+    "screened-exp": partial(Screened, similarity=gp_exp.SIMILARITY),
+    "seeding": Seeding,
+}

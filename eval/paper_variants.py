@@ -1,4 +1,5 @@
-"""The paper's own search (`collm_nas.paper`) with one part changed: who remembers, and one model in place of two."""
+"""The paper's own search (`collm_nas.paper`) with one part changed: who remembers, one model in place of two, or one that
+picks (`eval.picking`)."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from typing import Any
 from collm_nas import paper, paper_answers
 from collm_nas.api import Candidate, Completion, Engine, Problem, Role, Turn, UserError
 from collm_nas.paper import ARCHITECTURES, Paper
+from eval.picking import NAME as PICKS
+from eval.picking import PickInWords
 
 
 class NoPast(Paper):
@@ -61,6 +64,7 @@ KINDS: dict[str, type[Paper]] = {
     "stateful-generator": StatefulGenerator,
     "forgetful-navigator": ForgetfulNavigator,
     "one-model": OneModel,
+    PICKS: PickInWords,
 }
 
 
@@ -73,4 +77,7 @@ def create(name: str, problem: Problem, engine: Engine, **options: Any) -> Paper
             f"variant one-model writes many architectures at once, which --decoding {options['decoding']} does not "
             "allow; use free or json"
         )
+    if name == PICKS and (options.get("decoding", "free") != "free" or options.get("prompts") is not None):
+        wrong = "prompts" if options.get("prompts") is not None else "decoding"
+        raise UserError(f"variant {PICKS} asks for a number, in words of its own; leave {wrong} out")
     return paper.create(problem, engine, kind=KINDS[name], **options)

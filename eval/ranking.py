@@ -33,7 +33,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     MODEL_ROW: (*MODEL_OPTIONS, "evidence"), "ridge": ("evidence",), "flops": (), "params": (), "random": (),
 }  # fmt: skip
 COLUMNS = ("row", "seed", "seen", "tau", "readable", "tokens_prompt", "tokens_completion", "seconds_llm")
-VERSION = 1
+VERSION = 2
 Record = dict[str, Any]
 
 

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from collm_nas.api import END, Architecture, Completion, Constraint, Problem, Request, UserError
+from collm_nas.api import Architecture, Completion, Constraint, Problem, Request, UserError
 from eval import bench
+from eval.likelihood import logps
 from eval.problems import Instance
 
 TRIES, STRATEGIES = 3, 5
@@ -83,37 +84,10 @@ def _by_likelihood(
     )
     written = [Strategy.parse(answer.text, space) for answer in engine.generate(ask)]
     spelled = [space.format(arch, options["encoding"]) for arch in ten]
-    logps_SN = np.array([_logps(engine, prompts.generator_prompt(space, one), spelled, job.seed) for one in written])
+    logps_SN = np.array([
+            logps(engine, "generator", prompts.generator_prompt(space, one), spelled, job.seed) for one in written
+        ])
     return [float(x) for x in np.logaddexp.reduce(logps_SN, axis=0)]
-
-
-def _logps(engine: _Counted, prompt: str, spelled: list[str], seed: int) -> list[float]:
-    """The log-probability of each text, from answers that a constraint and a mask hold to these texts alone."""
-    ask = Request(
-        role="generator",
-        prompt=prompt,
-        n=len(spelled),
-        seed=seed,
-        temperature=1.0,  # the law itself, whatever the search draws from
-        max_tokens=max(map(len, spelled)) + 8,
-        constraint=Constraint("regex", "|".join(f"({re.escape(text)})" for text in spelled)),
-        mask=_These(spelled),
-    )
-    found = {answer.text: answer.logp for answer in engine.generate(ask)}
-    if set(found) != set(spelled) or None in found.values():
-        raise UserError("this engine does not say how likely an answer is, so that it can't rank; use another --model")
-    return [float(found[text] or 0.0) for text in spelled]
-
-
-class _These:
-    """`api.TextMask` of some texts."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = [text + END for text in texts]
-
-    def count(self, prefix: str) -> int:
-        """How many of them begin so."""
-        return sum(text.startswith(prefix) for text in self._texts)
 
 
 QUESTION = """Here are {n} architectures of this space, numbered:

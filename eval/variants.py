@@ -13,6 +13,8 @@ from collm_nas.coordinator import Coordinator
 from collm_nas.spaces.base import CHOICE_CHARS, LETTERS, CategoricalSpace
 from collm_nas.strategy import Strategy
 from eval.hybrids import HYBRIDS
+from eval.picking import NAME as PICKS
+from eval.picking import PickOfTen
 
 RECENT = 20
 """Evaluations that a short history keeps."""
@@ -169,6 +171,7 @@ COORDINATORS: dict[str, type[Coordinator]] = {
     "stateful-generator": StatefulGenerator,
     "forgetful-navigator": ForgetfulNavigator,
     "repair": Repair,
+    PICKS: PickOfTen,
 }
 ADAPTERS: dict[str, dict[Role, Role]] = {
     "navigator-for-both": {"navigator": "navigator", "generator": "navigator"},

@@ -22,6 +22,9 @@ def kernel(a_ND: Floats, b_MD: Floats, length: float) -> Floats:
     return np.asarray(np.exp((a_ND @ b_MD.T / norms_NM - 1.0) / length))
 
 
+SIMILARITY = Similarity(kernel=kernel, parameters=LENGTHS)
+
+
 def create(problem: Problem) -> GaussianProcess:
     """Gaussian process on matching choices, with expected improvement."""
-    return GaussianProcess(problem, "gp-exp", Similarity(kernel=kernel, parameters=LENGTHS))
+    return GaussianProcess(problem, "gp-exp", SIMILARITY)

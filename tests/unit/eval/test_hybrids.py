@@ -2,9 +2,12 @@
 
 import random
 
+import pytest
+
 from collm_nas import spaces
 from collm_nas.api import Architecture, Candidate, Evaluation, Observation, Problem
-from eval.hybrids import OFFERS, Screened, Seeding
+from collm_nas.optimizers import gp_exp
+from eval.hybrids import HYBRIDS, OFFERS, Seeding
 
 SPACE = spaces.load("digits-cells")
 
@@ -37,9 +40,10 @@ def seen(candidates: list[Candidate]) -> list[Observation]:
     ]
 
 
-def test_a_process_screens_the_proposals_and_forgets_none() -> None:
+@pytest.mark.parametrize("name", ["screened", "screened-exp"])
+def test_a_process_screens_the_proposals_and_forgets_none(name: str) -> None:
     models = Models()
-    search = Screened(Problem(SPACE, 0, 60), models)
+    search = HYBRIDS[name](Problem(SPACE, 0, 60), models)
     search.tell(seen(models.ask(20)))
     before = set(models.given)
     taken: list[Architecture] = []
@@ -53,6 +57,17 @@ def test_a_process_screens_the_proposals_and_forgets_none() -> None:
     mean = sum(sum(arch.choices) for arch in taken) / len(taken)
     assert mean < sum(sum(arch.choices) for arch in offered) / len(offered) - 1  # it takes the better ones
     assert len(models.told) == 40
+
+
+def test_another_process_screens_by_another_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[object] = []
+    for name in ("screened", "screened-exp"):
+        monkeypatch.setattr("collm_nas.optimizers.gp.likeliest", lambda kernel, *rest: (used.append(kernel), FIT)[1])
+        models = Models()
+        search = HYBRIDS[name](Problem(SPACE, 0, 60), models)
+        search.tell(seen(models.ask(4)))
+        assert len(search.ask(2)) == 2
+    assert used == [surrogate.kernel, gp_exp.kernel]
 
 
 def test_models_seed_local_search_once() -> None:
