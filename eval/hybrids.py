@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from collm_nas.api import Architecture, Candidate, Observation, Optimizer, Problem
@@ -66,7 +66,7 @@ class Seeding:
         self._seen += observations
 
 
-HYBRIDS = {
+HYBRIDS: dict[str, Callable[[Problem, Optimizer], Optimizer]] = {
     "screened": Screened,
     "screened-exp": partial(Screened, similarity=gp_exp.SIMILARITY),
     "seeding": Seeding,

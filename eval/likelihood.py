@@ -1,4 +1,4 @@
-"""How likely a model finds each of some texts: read from answers that are held to these texts alone, all in one pass."""
+"""How likely a model finds each of some texts, all in one pass: read from answers that are held to these alone."""
 
 from __future__ import annotations
 

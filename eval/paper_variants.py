@@ -1,5 +1,5 @@
-"""The paper's own search (`collm_nas.paper`) with one part changed: who remembers, one model in place of two, or one that
-picks (`eval.picking`)."""
+"""The paper's own search (`collm_nas.paper`) with one part changed: who remembers, one model in place of two, one that
+picks."""
 
 from __future__ import annotations
 
@@ -77,7 +77,6 @@ def create(name: str, problem: Problem, engine: Engine, **options: Any) -> Paper
             f"variant one-model writes many architectures at once, which --decoding {options['decoding']} does not "
             "allow; use free or json"
         )
-    if name == PICKS and (options.get("decoding", "free") != "free" or options.get("prompts") is not None):
-        wrong = "prompts" if options.get("prompts") is not None else "decoding"
-        raise UserError(f"variant {PICKS} asks for a number, in words of its own; leave {wrong} out")
+    if name == PICKS and options.get("prompts") is not None:
+        raise UserError(f"variant {PICKS} asks in words of its own, so that prompts mean nothing; leave them out")
     return paper.create(problem, engine, kind=KINDS[name], **options)

@@ -1,8 +1,8 @@
 """The protocol of LM-Searcher on our models (`collm:variant=pick-of-10`): they write nothing, and pick the best of ten.
 
-Each candidate is one of ten random ones, none of them evaluated before nor offered twice in a batch. A tuned model picks
-by its own law: the one that its Navigator finds likeliest as the first anchor after the digest, which is where it was
-taught to say that the best lies. It draws nothing and asks no Generator, so that `temperature`, `strategies` and
+Each candidate is one of ten random ones, none of them evaluated before nor offered twice in a batch. A tuned model
+picks by its own law: the one that its Navigator finds likeliest as the first anchor after the digest, which is where it
+was taught to say that the best lies. It draws nothing and asks no Generator, so that `temperature`, `strategies` and
 `decoding` mean nothing here. A chat model (`preset=paper`) is shown the ten and answers with a number.
 """
 
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from collm_nas.api import Architecture, Candidate, Observation, Problem
+from collm_nas.api import Architecture, Candidate, DecodingMode, Engine, Observation, Problem
 from collm_nas.coordinator import Coordinator
 from collm_nas.memory import Memory
 from collm_nas.paper import Paper
@@ -84,10 +84,11 @@ ANSWER = 256
 
 
 class PickInWords(Paper):
-    """One chat that reads the results of each round, and answers each offer with a number."""
+    """One chat that reads the results of each round, and answers each offer with a number, freely in every decoding
+    mode: what is offered is legal and new."""
 
-    def __init__(self, problem: Problem, *args: Any) -> None:
-        super().__init__(problem, *args)
+    def __init__(self, problem: Problem, engine: Engine, _: DecodingMode, *args: Any) -> None:
+        super().__init__(problem, engine, "free", *args)
         self._chat = [("system", f"You are an expert in neural architectures.\n\n{self.knowledge}")]
         self._offers = Offers(problem)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from collm_nas.api import Architecture, Completion, Constraint, Problem, Request, UserError
@@ -84,9 +83,9 @@ def _by_likelihood(
     )
     written = [Strategy.parse(answer.text, space) for answer in engine.generate(ask)]
     spelled = [space.format(arch, options["encoding"]) for arch in ten]
-    logps_SN = np.array([
-            logps(engine, "generator", prompts.generator_prompt(space, one), spelled, job.seed) for one in written
-        ])
+    logps_SN = np.array(
+        [logps(engine, "generator", prompts.generator_prompt(space, one), spelled, job.seed) for one in written]
+    )
     return [float(x) for x in np.logaddexp.reduce(logps_SN, axis=0)]
 
 

@@ -79,12 +79,15 @@ def test_the_likeliest_of_ten_is_picked_and_none_is_offered_twice_in_a_batch() -
 
 
 def test_a_space_is_searched_to_its_end_by_offers_that_shrink() -> None:
-    engine = Law(TINY, next(TINY.all()).choices)
+    favourite = next(TINY.all())
+    engine = Law(TINY, favourite.choices)
     result, _ = search(engine, Problem(TINY, 3, 10 * TINY.size), init=2)
     archs = [row["arch"] for row in result["history"]]
     assert len(archs) == len(set(archs)) == TINY.size and result["ended"] == "exhausted"
     assert len(engine.asked[-1]) == 1 and max(map(len, engine.asked)) == 10
     assert {row["proposer"] for row in result["history"][2:]} == {"model"}
+    with_it = [ANCHOR_TOKEN + TINY.format(favourite, "compact") in offer for offer in engine.asked]
+    assert sum(with_it) == 1 and archs[2 + with_it.index(True)] == TINY.format(favourite), "known, offered, picked"
 
 
 def test_equal_seeds_are_offered_the_same_and_others_are_not() -> None:
@@ -154,7 +157,8 @@ def test_the_row_is_searched_whatever_the_sampling_and_is_counted(folder: Path, 
     protocol = bench.Protocol(problem=ProblemSpec(kind="digits-cells", fitness="valid"), budget=9, init=5, batch=2)
     row = parse_row(f"collm:variant=pick-of-10:sampling={sampling}", {"model": str(folder)})
     record = bench.search(bench.Job(protocol, row, 0))
-    assert record["by_proposer"] == {"init": 5, "model": 4, "fallback": 0} and record["tokens"]["completion"] > 4 * 10 * 4
+    assert record["by_proposer"] == {"init": 5, "model": 4, "fallback": 0}
+    assert record["tokens"]["completion"] > 4 * 10 * 4
     assert record["counts"]["attempted"] == record["counts"]["evaluated"] == 9
 
 
@@ -179,7 +183,7 @@ class Words:
 def test_a_chat_model_answers_with_a_number() -> None:
     engine, journal = Words("4", "none of them", "10. it is the best of 10"), Journal(None)
     problem = Problem(SPACE, 0, 12)
-    found = paper_variants.create(picking.NAME, problem, engine)
+    found = paper_variants.create(picking.NAME, problem, engine, decoding="new")
     runner.run(problem, found, EVALUATOR, journal, init=4, batch=3)
     result = derive(journal.events)
     evaluated, asked = [row["arch"] for row in result["history"]], engine.asked
@@ -196,13 +200,20 @@ def _line(request: Request, number: int) -> str:
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("3", 2), ("**10**", 9), ("7. nor_conv_3x3~0|", 6), ("Of the 10, number 4.", 3), ("11", None), ("0", None), ("?", None)],
+    [
+        ("3", 2),
+        ("**10**", 9),
+        ("7. nor_conv_3x3~0|", 6),
+        ("Of the 10, number 4.", 3),
+        ("11", None),
+        ("0", None),
+        ("?", None),
+    ],
 )
 def test_a_number_is_read_from_words(text: str, place: int | None) -> None:
     assert picking.read_number(text, 10) == place
 
 
-@pytest.mark.parametrize(("options", "wrong"), [({"decoding": "new"}, "decoding"), ({"prompts": Path()}, "prompts")])
-def test_a_chat_that_picks_has_its_own_words(options: dict[str, Any], wrong: str) -> None:
-    with pytest.raises(UserError, match=f"variant pick-of-10 asks for a number, in words of its own; leave {wrong}"):
-        paper_variants.create(picking.NAME, Problem(SPACE, 0, 12), Words("1"), **options)
+def test_a_chat_that_picks_has_its_own_words() -> None:
+    with pytest.raises(UserError, match="variant pick-of-10 asks in words of its own, so that prompts mean nothing"):
+        paper_variants.create(picking.NAME, Problem(SPACE, 0, 12), Words("1"), prompts=Path())
