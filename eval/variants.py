@@ -84,6 +84,43 @@ class PermutedScores(Coordinator):
             self._values = kept
 
 
+# --- without the Generator --------------------------------------------------------------------------------------------
+
+
+class Anchors(Coordinator):
+    """Each strategy's first anchor is a candidate as it stands; the Generator makes what is missing, since those were
+    visited."""
+
+    def _generate(self, n: int) -> list[Candidate]:
+        candidates = []
+        for plan in self._plans:
+            arch = plan.anchors[0]
+            if len(candidates) < n and self._allowed.usable(arch):
+                candidates.append(Candidate(arch, "model", self._space.format(arch, self._encoding)))
+                self._plan_of[arch] = plan
+                self._allowed.exclude(arch)
+        return candidates + (super()._generate(n - len(candidates)) if len(candidates) < n else [])
+
+
+# --- strategies to choose from ----------------------------------------------------------------------------------------
+
+
+class Fresh(Coordinator):
+    """Three times as many strategies as are followed: first those whose first anchor is new, no two with the same."""
+
+    def _navigate(self, count: int) -> list[Strategy]:
+        plans = super()._navigate(3 * count)
+        first: dict[Architecture, Strategy] = {}
+        for plan in plans:
+            if self._allowed.usable(plan.anchors[0]):
+                first.setdefault(plan.anchors[0], plan)
+        return [*first.values(), *plans][:count]
+
+
+class FreshAnchors(Fresh, Anchors):
+    """Both."""
+
+
 # --- a Generator that remembers ---------------------------------------------------------------------------------------
 
 
@@ -165,6 +202,9 @@ def repaired(space: CategoricalSpace, text: str, rng: random.Random) -> Architec
 COORDINATORS: dict[str, type[Coordinator]] = {
     "best-points": BestPoints,
     "blind": Blind,
+    "anchors": Anchors,
+    "fresh": Fresh,
+    "fresh-anchors": FreshAnchors,
     "short-history": ShortHistory,
     "no-past": NoPast,
     "permuted-scores": PermutedScores,

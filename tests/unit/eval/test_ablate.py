@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import random
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from collm_nas import cli, spaces
-from collm_nas.api import UserError
+from collm_nas import cli, prompts, spaces
+from collm_nas.api import Candidate, Completion, Evaluation, Observation, Problem, UserError
 from eval import ablate, ablate_page, ablations, variants
 from eval.ablations import DEFAULT, Question, cell
 from eval.bench import Protocol
@@ -198,3 +199,40 @@ def test_a_question_may_be_about_something_else_than_regret(found):
     assert other.diversity == pytest.approx(sum(expected) / 2)
     assert other.against.difference.mean == pytest.approx(other.diversity - first.diversity)
     assert "diversity" in ablate.answer([first, other], "diversity")
+
+
+# --- strategies and their first anchors -------------------------------------------------------------------------------
+
+
+class Script:
+    """An engine that writes these strategies, from the first again when they are used up, and candidates `filled`."""
+
+    def __init__(self, space, firsts, filled):
+        self.space, self.filled, self.asked = space, list(filled), []
+        self.plans = itertools.cycle(prompts.empty_strategy(space, [first] * 3).compact(space) for first in firsts)
+
+    def generate(self, request):
+        self.asked.append((request.role, request.n))
+        if request.role == "navigator":
+            return [Completion(next(self.plans), 1, 1, 0.0) for _ in range(request.n)]
+        taken = [self.filled.pop(0) for _ in range(request.n)]
+        return [Completion(self.space.format(arch, "compact"), 1, 1, 0.0) for arch in taken]
+
+    def describe(self):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("variant", "strategies", "filled", "wanted"),
+    [("anchors", 3, 2, [2, 8, 9]), ("fresh", 9, 3, [8, 9, 7]), ("fresh-anchors", 9, 0, [2, 3, 4])],
+)
+def test_first_anchors_that_are_new_are_taken(variant, strategies, filled, wanted):
+    """Strategies lead to 0, which was visited, to 2, to 2 again, to 3, 4 and so on."""
+    space, rng = spaces.load("digits-cells"), random.Random(0)
+    archs = [space.sample(rng) for _ in range(10)]
+    script = Script(space, [archs[i] for i in (0, 2, 2, 3, 4, 5)], [archs[8], archs[9], archs[7]])
+    search = variants.create(variant, Problem(space, 0, 10), script)
+    search.tell([Observation(Candidate(archs[0], "init"), "evaluated", Evaluation(1.0))])
+    assert [archs.index(candidate.arch) for candidate in search.ask(3)] == wanted
+    assert script.asked[0] == ("navigator", strategies)
+    assert sum(n for role, n in script.asked if role == "generator") == filled
