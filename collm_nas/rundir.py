@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,12 @@ def open_journal(out: Path | None, resume: bool, began: float) -> Journal:
         raise UserError(
             f"--out {out} holds {held[0]!r} but no {JOURNAL}, so it is no run to resume; choose another folder"
         )
-    _check_writable(out)
+    check_writable(out)
     return Journal(out / JOURNAL, began=began)
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
+    """UserError where `out` is, or would be made in, a place that cannot be written."""
     folder = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--out {out} cannot be written: {folder} is no folder that you may write in; choose another")
@@ -142,6 +143,20 @@ def load(run: Path) -> tuple[dict[str, Any], list[Event]]:
     """Result and events of a run, from its journal alone; nothing is written."""
     events = _events(run)
     return result.derive(events), events
+
+
+def record(run: Path, name: str, protocol: Callable[[Mapping[str, Any]], str]) -> Any:
+    """A run as other tools keep it (`eval.trackers.Record`); `protocol`: tells a result's in one line."""
+    derived, events = load(run)
+    files = {RESULT: result.dumps(derived)}
+    try:
+        written = (run / JOURNAL).stat().st_mtime
+        if (run / REPORT).is_file():
+            files[REPORT] = (run / REPORT).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {run / REPORT}: {error}; write it again by `collm-nas report {run}`") from None
+    trackers = stage("eval.trackers")
+    return trackers.record(name, derived, events, protocol=protocol(derived), written=written, files=files)
 
 
 def replace(path: Path, data: bytes) -> None:
