@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "supernet": ("collm_nas.cli.supernet", "train supernets, score architectures with them, verify official files"),
     "export": ("collm_nas.cli.export", "write the winner of a run with its weights, in files that load anywhere"),
     "watch": ("collm_nas.cli.watch", "follow a running search in the terminal"),
-    "report": ("collm_nas.cli.report", "write the report of a run or several: an HTML page, or for TensorBoard or MLflow"),
+    "report": ("collm_nas.cli.report", "write the report of runs: an HTML page, or files for TensorBoard or MLflow"),
     "replay": ("collm_nas.cli.replay", "derive result and report of a run again from its journal"),
     "doctor": ("collm_nas.cli.doctor", "what this machine can run, what is missing, and what mends it"),
 }
