@@ -89,7 +89,9 @@ def prepare(
     space, evaluator = bind(load_space(space), evaluator)
     starts = read_starts(space, start_from)
     costs = _costs(space, evaluator)
-    _check_optimizer(settings)
+    _check_optimizer("optimizer", settings.optimizer, "collm")
+    if settings.advisor is not None:
+        _check_optimizer("advisor", settings.advisor)
     whole = Problem(space, settings.seed, settings.budget, settings.caps, costs, settings.objectives)
     check_caps(whole)
     _check_objectives(whole, evaluator)
@@ -171,16 +173,16 @@ def _resumed(journal: Journal, header: dict[str, Any], settings: Settings, out: 
     return settings
 
 
-def _check_optimizer(settings: Settings) -> None:
+def _check_optimizer(option: str, name: str, *others: str) -> None:
     from collm_nas import optimizers
 
-    legal = ["collm", *optimizers.names()]
-    if settings.optimizer not in legal:
+    legal = [*others, *optimizers.names()]
+    if name not in legal:
         import difflib
 
-        near = difflib.get_close_matches(settings.optimizer, legal, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(str(name), legal, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"--optimizer {settings.optimizer!r} is unknown; legal: {', '.join(legal)}{hint}")
+        raise UserError(f"--{option} {name!r} is unknown; legal: {', '.join(legal)}{hint}")
 
 
 def _optimizer(
@@ -191,7 +193,7 @@ def _optimizer(
         from collm_nas import optimizers
 
         return optimizers.create(settings.optimizer, problem), None
-    from collm_nas import coordinator, hints
+    from collm_nas import coordinator, hints, optimizers
 
     space: Any = problem.space
     hint = None if settings.hint is None else hints.read(settings.hint, space)
@@ -221,6 +223,8 @@ def _optimizer(
         given["strategies"] = 1  # a round has one to read
     several = len(problem.objectives) > 1
     inner = weighted.single(problem)
+    if settings.advisor is not None:
+        given["advisor"] = optimizers.create(settings.advisor, inner)
     searcher = coordinator.create(inner, engine=engine, decoding=decoding, encoding=spelled, **given)
     return (weighted.Weighted(problem, searcher, each=False) if several else searcher), engine
 

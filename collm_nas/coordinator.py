@@ -28,6 +28,7 @@ from collm_nas.api import (
     Encoding,
     Engine,
     Observation,
+    Optimizer,
     Problem,
     Request,
     Role,
@@ -54,6 +55,7 @@ class Coordinator:
         reasoning: int = 0,
         hint: prompts.Hint | None = None,
         top_p: float = 1.0,
+        advisor: Optimizer | None = None,
     ) -> None:
         self._problem = problem
         self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
@@ -65,6 +67,7 @@ class Coordinator:
         self._reasoning = reasoning
         self._top_p = top_p
         self._hint = hint
+        self._advisor = advisor
         self._digest_version = engine.describe().get("digest_version", prompts.DIGEST_VERSION)
         self._round = 0
         self._calls = 0
@@ -110,8 +113,16 @@ class Coordinator:
             past=self._past,
             pressure=self._pressure,
             hint=self._hint,
+            advice=self._advice(),
             version=self._digest_version,
         )
+
+    def _advice(self) -> list[Architecture]:
+        """What the advisor would evaluate next; none before there is anything to go by."""
+        if self._advisor is None or not self._archs:
+            return []
+        offered = self._advisor.ask(prompts.shown_advice(self._space))
+        return [candidate.arch for candidate in offered if candidate.arch is not None]
 
     def _plan(self, text: str) -> Strategy:
         try:
@@ -189,6 +200,8 @@ class Coordinator:
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """Remember what was evaluated, and what the strategy of the round's best candidate brought."""
+        if self._advisor is not None:
+            self._advisor.tell(observations)
         before = self._best()
         brought: tuple[float, Strategy] | None = None
         for seen in observations:
@@ -231,13 +244,16 @@ def create(
     hint: prompts.Hint | None = None,
     kind: type[Coordinator] = Coordinator,
     top_p: float = 1.0,
+    advisor: Optimizer | None = None,
 ) -> Coordinator:
     """The search by two language models; `strategies` a round (1 is the paper's way), None for one a candidate.
     `reasoning`: tokens of free thinking before each call's answers. `hint`: a user's advice, for the Navigator.
     `kind`: a Coordinator of which one part is another. `top_p`: each token among the likeliest that hold this share.
+    `advisor`: a classical optimiser of the same problem, whose next candidates the Navigator reads; it hears of every
+    evaluation.
 
     Raises UserError where the space is too large for the compact encoding, `strategies` is below 1, or the model never
-    learnt to read hints.
+    learnt to read hints or advice.
     """
     if strategies is not None and (type(strategies) is not int or strategies < 1):
         raise UserError(
@@ -245,4 +261,6 @@ def create(
         )
     if hint and engine.describe().get("digest_version", prompts.DIGEST_VERSION) < 2:
         raise UserError("--hint: this model reads digests of version 1, which have no hints; leave it out")
-    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning, hint, top_p)
+    if advisor is not None and not engine.describe().get("advice"):
+        raise UserError("--advisor: this model never learnt to read advice; leave it out, or give another --model")
+    return kind(problem, engine, decoding, temperature, encoding, strategies, reasoning, hint, top_p, advisor)

@@ -12,6 +12,7 @@ in `DIGEST_VERSIONS` is refused. Its parts, in order:
     <cap><t{level}>          only under a cap: the share of architectures that fit, in sixteenths
     <hint>     only with one: of each variable that it speaks of, the choices that it is for (version 2)
     <best>     the best distinct architectures, best first: pairs, <g{level}> = distance to the best in fitness
+    <advice>   only with an advisor: architectures that a classical optimiser would try next, in its order (version 2)
     <past>     its own last three strategies, oldest first: first anchor, <roam{n}>, <gain{n}> = what it brought
     <nav>      the role
 
@@ -50,6 +51,7 @@ TOKEN_PATTERN = r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]"
 _PAIR_BUDGET = 300  # (variable, choice) pairs shown; larger spaces show the best-supported choices of each variable
 _BEST_BUDGET = 150  # tokens spent on the best architectures
 _BEST_MOST, _BEST_LEAST = 12, 3
+_ADVICE_MOST = 8
 
 
 def vocabulary() -> list[str]:
@@ -138,6 +140,11 @@ def shown_best(space: CategoricalSpace) -> int:
     return max(_BEST_LEAST, min(_BEST_MOST, _BEST_BUDGET // (len(space.variables) + 1)))
 
 
+def shown_advice(space: CategoricalSpace) -> int:
+    """How many architectures of an advisor the digest has room for."""
+    return min(_ADVICE_MOST, shown_best(space))
+
+
 def digest(
     space: CategoricalSpace,
     archs: Sequence[Architecture],
@@ -147,6 +154,7 @@ def digest(
     past: Sequence[Tried] = (),
     pressure: Pressure | None = None,
     hint: Hint | None = None,
+    advice: Sequence[Architecture] = (),
     version: int = DIGEST_VERSION,
 ) -> str:
     """The Navigator's prompt after these evaluations (distinct architectures, any order), in this version. At most
@@ -170,6 +178,8 @@ def digest(
         gap = (values[best[0]] - values[i]) / deviation if deviation > 0 else 0.0
         near = level(gap, 5) if version == 1 else level(math.asinh(8 * gap), 4)
         parts.append(f"{space.format(archs[i], 'compact')}<g{near}>")
+    if advice:
+        parts.append("<advice>" + "".join(ANCHOR_TOKEN + space.format(arch, "compact") for arch in advice))
     parts.append("<past>")
     for tried in past[-PAST:]:
         parts.append(f"{space.format(tried.anchor, 'compact')}<roam{tried.roam}><gain{tried.gain}>")

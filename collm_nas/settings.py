@@ -42,6 +42,7 @@ class Options(TypedDict, total=False):
     top_p: float
     hint: str | None
     interactive: bool
+    advisor: str | None
     objective: str | Sequence[str]
     max_flops: float | None
     max_params: float | None
@@ -78,6 +79,7 @@ class Settings:
     top_p: float = 1.0  # each token among the likeliest that together hold this share; 1: among all
     hint: str | None = None  # advice in words, as `prefer kernel 7 late`
     interactive: bool = False  # show each strategy and let the user change it
+    advisor: str | None = None  # a classical optimiser whose next candidates the Navigator reads
     objective: str | Sequence[str] = (
         "fitness",
     )  # maximised; with it any of COSTS, minimised: the search is for a front
@@ -130,7 +132,7 @@ class Settings:
         if self.hint is not None and not isinstance(self.hint, str):
             raise UserError(f"--hint must be a text, e.g. 'prefer kernel 7 late', but is {self.hint!r:.60}")
         other = f"--preset {self.preset}" if self.preset else f"--optimizer {self.optimizer}"
-        for name in ("hint", "interactive"):
+        for name in ("hint", "interactive", "advisor"):
             if getattr(self, name) and (self.optimizer != "collm" or self.preset is not None):
                 raise UserError(f"--{name} is for tuned models, not for {other}; leave it out")
 
@@ -211,6 +213,7 @@ class Settings:
                 **({} if self.top_p == 1 else {"top_p": self.top_p}),
                 **({} if self.hint is None else {"hint": self.hint}),
                 **({"interactive": True} if self.interactive else {}),
+                **({} if self.advisor is None else {"advisor": self.advisor}),
                 "reasoning": self.reasoning,
                 "quantize": self.quantize,
                 "preset": self.preset,

@@ -19,17 +19,23 @@ SPREADS = (0.3, 1.0)
 
 
 def best_of_draws(
-    made: Landscape, history: History, draws: int, rng: np.random.Generator, times: int = 1
+    made: Landscape,
+    history: History,
+    draws: int,
+    rng: np.random.Generator,
+    times: int = 1,
+    advice_AV: Ints | None = None,
 ) -> list[Ints]:
-    """So many times, the best of so many draws by the noise-free value, best first, shape (at most 20, V): feasible,
-    distinct, none of them evaluated. Random points where fewer than two were evaluated."""
+    """So many times, the best of so many draws, and of the advice, by the noise-free value, best first, shape (at most
+    20, V): feasible, distinct, none of them evaluated. Random points where fewer than two were evaluated."""
     if len(history.y_M) < 2:
         x_NV = made.random_points(times * draws, rng)
     else:
         spread_N = rng.uniform(*SPREADS, times * draws)
         x_NV = drawn_from_evidence(made, history.x_MV, history.y_M, None, spread_N, rng)
     seen = set(map(tuple, history.x_MV.tolist()))
-    return [_best(made, part_NV, seen) for part_NV in np.array_split(x_NV, times)]
+    more_AV = x_NV[:0] if advice_AV is None else advice_AV
+    return [_best(made, np.concatenate([part_NV, more_AV]), seen) for part_NV in np.array_split(x_NV, times)]
 
 
 def _best(made: Landscape, x_NV: Ints, seen: set[tuple[int, ...]]) -> Ints:

@@ -53,7 +53,8 @@ class Pair(Example):
 class Stretch:
     """A search up to some evaluation: distinct architectures in order and what they brought; `feasible`: within caps.
 
-    `near_cap`: whether the best known point uses up the cap, so that the reason is the cap."""
+    `near_cap`: whether the best known point uses up the cap, so that the reason is the cap. `advice`: what an optimiser
+    without a model would evaluate next."""
 
     archs: Sequence[Architecture]
     values: Sequence[float]
@@ -61,6 +62,7 @@ class Stretch:
     past: Sequence[prompts.Tried] = ()
     pressure: prompts.Pressure | None = None
     near_cap: bool = False
+    advice: Sequence[Architecture] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def examples(
         past=stretch.past,
         pressure=stretch.pressure,
         hint=hint,
+        advice=stretch.advice,
         version=form.digest_version,
     )
     where = (origin.miner, origin.source, origin.seed, len(space.variables), len(stretch.archs))

@@ -15,6 +15,7 @@ from collm_nas.evaluators.landscape import HELD_OUT, Ints, Landscape, space_of
 from collm_nas.evaluators.landscape_mix import Mix
 from collm_nas.spaces.base import CategoricalSpace
 from data_gen import full_knowledge
+from data_gen.advising import advise
 from data_gen.best_of_draws import best_of_draws
 from data_gen.examples import Example, Form, Origin, Stretch, check_digests, examples, stops, tried
 from data_gen.histories import LENGTHS, LONG_FROM, LONG_LENGTHS, simulate
@@ -31,6 +32,11 @@ OPTIONS = {
     "real": {"type": "float", "metavar": "P", "help": "share on the variables of published spaces (0.1)"},
     "digests": {"type": "int", "metavar": "N", "help": "of a landscape or table: Navigator examples a search (2)"},
     "draws": {"type": "int", "metavar": "K", "help": "label: the best of K draws from the evidence (0: the optimum)"},
+    "advised": {
+        "type": "float",
+        "metavar": "P",
+        "help": "share of --draws digests with a Gaussian process's advice (0)",
+    },
     "answers": {"type": "int", "metavar": "N", "help": "of the Navigator's at a point, each from its own --draws (1)"},
 }
 """The options of this source, as literals: `mine --help` reads them from the file's text."""
@@ -49,6 +55,7 @@ class Landscapes:
     digests: int = 2
     draws: int = 0
     answers: int = 1
+    advised: float = 0.0
     form: Form = field(default_factory=Form)
 
     name = "landscapes"
@@ -66,6 +73,10 @@ class Landscapes:
             raise UserError(f"--draws {self.draws} must be 0 (the optimum is the label) or at least {LEAST}")
         if self.answers < 1 or (self.answers > 1 and self.draws == 0):
             raise UserError(f"--answers {self.answers} must be at least 1, and more than 1 only with --draws")
+        if not 0 <= self.advised <= 1 or (self.advised and (self.draws == 0 or self.form.digest_version < 2)):
+            raise UserError(
+                f"--advised {self.advised} must be a share, 0 to 1, and needs --draws and digests of version 2"
+            )
         check_drawn(self.landscapes, self.first_seed, Mix(large=self.large, huge=self.huge, real=self.real))
 
     def units(self) -> int:
@@ -78,7 +89,7 @@ class Landscapes:
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
-        names = ("landscapes", "first_seed", "large", "huge", "real", "digests", "draws", "answers")
+        names = ("landscapes", "first_seed", "large", "huge", "real", "digests", "draws", "answers", "advised")
         return {name: getattr(self, name) for name in names}
 
     def examples(self, unit: int) -> Iterator[Example]:
@@ -101,11 +112,13 @@ class Landscapes:
             archs = [architecture(space, x) for x in part.x_MV]
             values = part.y_M.tolist()
             past = tried(archs, values, part.starts)
-            drawn = best_of_draws(made, part, self.draws, rng, self.answers) if self.draws else []
+            advice_AV = advise(made, part, prompts.shown_advice(space), rng) if rng.random() < self.advised else None
+            drawn = best_of_draws(made, part, self.draws, rng, self.answers, advice_AV) if self.draws else []
             drawn = [x_BV for x_BV in drawn if len(x_BV) >= LEAST] or [best_BV]
             best, *others = [[architecture(space, x) for x in x_BV] for x_BV in drawn]
             near_cap = made.cap is not None and bool(made.cost(drawn[0][:1])[0] > 0.95 * made.cap)
-            stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap)
+            advice = [] if advice_AV is None else [architecture(space, x) for x in advice_AV]
+            stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap, advice)
             origin = Origin(self.name, str(seed), seed)
             yield from examples(space, stretch, best, origin, self.form, rng, others)
 

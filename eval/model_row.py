@@ -33,6 +33,10 @@ def optimizer(
         options.pop(name, None)
     if "hint" in options:
         options["hint"] = _hint(str(options["hint"]), instance, problem.seed)
+    if "advisor" in options:
+        from collm_nas import optimizers
+
+        options["advisor"] = optimizers.create(str(options["advisor"]), weighted.single(problem))
     asked = by_temperature(JournaledEngine(engine, journal), options)
     variant = options.pop("variant", None)
     create = _create(preset, variant)
@@ -77,7 +81,7 @@ def check(row: Row) -> None:
     preset, variant = options.get("preset"), options.get("variant")
     if preset is not None and preset not in PRESETS:
         raise UserError(f"--rows: preset {preset!r} of {row.label!r} is unknown; legal: {', '.join(PRESETS)}")
-    for name in ("strategies", "hint"):
+    for name in ("strategies", "hint", "advisor"):
         if preset == "paper" and name in options:
             raise UserError(f"--rows: {name} is for tuned models, and {row.label!r} has the preset paper; leave it out")
     legal = tuple(paper_variants.KINDS) if preset == "paper" else variants.NAMES

@@ -12,12 +12,13 @@ from inference.folder import EMBEDDED, located
 MODEL_ROW = "collm"
 MODEL_OPTIONS = (
     "model", "temperature", "top_p", "decoding", "encoding", "sampling", "strategies", "engine", "grammar_backend",
-    "variant", "preset", "prompts", "reasoning", "tuned", "hint", "navigator_temperature", "generator_temperature",
+    "variant", "preset", "prompts", "reasoning", "tuned", "hint", "advisor",
+    "navigator_temperature", "generator_temperature",
 )  # fmt: skip
 """Options of the row `collm`, as of `collm-nas search`; `variant`: a name of `eval.variants` (of
 `eval.paper_variants` with the preset `paper`); `tuned=0` leaves the model's adapters aside; `navigator_temperature` and
-`generator_temperature` are one role's; `hint`: a text, or `right`, `useless`, `misleading` on landscapes, whose best
-point is known."""
+`generator_temperature` are one role's; `advisor`: an optimiser whose candidates the Navigator reads; `hint`: a text, or
+`right`, `useless`, `misleading` on landscapes, whose best point is known."""
 
 
 @dataclass(frozen=True, slots=True)

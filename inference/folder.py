@@ -77,6 +77,12 @@ class ModelFolder:
         known = self.manifests.get("navigator") or self.manifests.get("base") or {}
         return int(known.get("digest_version", DIGEST_VERSION))
 
+    @property
+    def advice(self) -> bool:
+        """Whether the Navigator met an advisor's candidates in its training."""
+        known = self.manifests.get("navigator") or self.manifests.get("base") or {}
+        return any(one.get("settings", {}).get("advised") for one in known.get("datasets", ()))
+
     def weight_bytes(self) -> int:
         """Size of the base's weights on disk."""
         return sum(path.stat().st_size for path in self.base.glob("*.safetensors"))
@@ -102,6 +108,7 @@ class ModelFolder:
             "digest_version": self.digest_version,
             "encoding": self.encoding,
             "sources": sources,
+            **({"advice": True} if self.advice else {}),
         }
 
 

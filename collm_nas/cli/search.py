@@ -104,6 +104,9 @@ def _add_models(group: Any) -> None:
     )
     group.add_argument("--hint", metavar="TEXT", help="advice in words: 'prefer kernel 7 late; avoid skip'")
     group.add_argument(
+        "--advisor", metavar="O", help="an optimiser of --optimizer whose candidates the Navigator reads"
+    )
+    group.add_argument(
         "--interactive", action="store_true", default=None, help="show each round's strategies and change them"
     )
 

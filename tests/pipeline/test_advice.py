@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from collm_nas import search, spaces
-from collm_nas.api import UserError
+from collm_nas import optimizers, prompts, search, spaces
+from collm_nas.api import Candidate, Evaluation, Observation, Problem, UserError
 from collm_nas.evaluators import table
 from tests.inference.small import build_model
 
@@ -54,6 +54,46 @@ def test_version_1_has_no_hints(model: Path, tmp_path: Path) -> None:
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "digest_version": 1}))
     with pytest.raises(UserError, match="this model reads digests of version 1, which have no hints"):
         run(tmp_path / "old", tmp_path / "run", budget=10, hint="avoid silu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def advised(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model, as if it had met advice in its training."""
+    folder = tmp_path_factory.mktemp("advised") / "model"
+    shutil.copytree(model, folder)
+    manifest = folder / "manifest.json"
+    told = {**json.loads(manifest.read_text()), "datasets": [{"settings": {"advised": 0.5}}]}
+    manifest.write_text(json.dumps(told))
+    return folder
+
+
+def test_an_advisor_is_read_and_hears_of_everything(advised: Path, tmp_path: Path) -> None:
+    events = run(advised, tmp_path / "run", budget=15, advisor="gp-exp")
+    assert events[0]["options"]["advisor"] == "gp-exp" and events[0]["engine"]["advice"] is True
+    asked = of(events, "prompt", "navigator")
+    known = [(SPACE.parse(e["arch"]), e["fitness"]) for e in events if e["event"] == "evaluation"]
+    assert len(asked) == 2 and len(known) == 15
+    for seen, event in zip((5, 10), asked, strict=True):
+        rival = optimizers.create("gp-exp", Problem(SPACE, 0, 15))
+        for start in range(0, seen, 5):
+            told = [Observation(Candidate(a, "model"), "evaluated", Evaluation(f)) for a, f in known[start : start + 5]]
+            rival.tell(told)
+        advice = [SPACE.format(c.arch, "compact") for c in rival.ask(prompts.shown_advice(SPACE)) if c.arch]
+        assert "<advice>" + "".join(f"<a>{text}" for text in advice) + "<past>" in event["prompt"]
+
+
+def test_a_search_with_an_advisor_goes_on_as_it_would_have(advised: Path, tmp_path: Path) -> None:
+    whole = run(advised, tmp_path / "whole", budget=20, advisor="gp-exp")
+    run(advised, tmp_path / "half", budget=10, advisor="gp-exp")
+    half = run(advised, tmp_path / "half", budget=20, advisor="gp-exp", resume=True)
+    found = [[e["arch"] for e in events if e["event"] == "evaluation"] for events in (whole, half)]
+    assert found[0] == found[1]
+
+
+def test_a_model_that_never_met_advice_refuses_it(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--advisor: this model never learnt to read advice"):
+        run(model, tmp_path / "run", budget=10, advisor="gp-exp")
     assert not (tmp_path / "run").exists()
 
 

@@ -12,6 +12,7 @@ from collm_nas.evaluators.landscape import HELD_OUT, Family, draw_landscape, spa
 from collm_nas.prompts import TOKEN_PATTERN, vocabulary
 from collm_nas.strategy import Strategy, regex
 from data_gen import full_knowledge
+from data_gen.advising import advise
 from data_gen.best_of_draws import best_of_draws
 from data_gen.examples import Stretch, strategy
 from data_gen.histories import simulate
@@ -111,6 +112,35 @@ def test_further_answers_come_from_draws_of_their_own() -> None:
     assert all(one.startswith("<a>") and "<why" in one for group in answers for one in group)
     with pytest.raises(UserError, match="--answers 2 must be at least 1, and more than 1 only with --draws"):
         Landscapes(landscapes=1, answers=2)
+
+
+def test_advice_is_new_feasible_and_better_than_chance() -> None:
+    gains = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        made = draw_landscape(rng, Family(variables=(6, 10), capped=0.3))
+        history = simulate(made, full_knowledge.find_optimum(made, rng), 40, rng)
+        found_NV = advise(made, history, 6, rng)
+        assert 0 < len(found_NV) <= 6 and made.feasible(found_NV).all()
+        assert len({tuple(x) for x in found_NV.tolist()} - {tuple(x) for x in history.x_MV.tolist()}) == len(found_NV)
+        gains.append((made.raw(found_NV).mean() - made.raw(history.x_MV).mean()) / made.raw(history.x_MV).std())
+        assert len(advise(made, history.cut(0), 6, rng)) == 0
+    assert np.mean(gains) > 0.3
+
+
+def test_some_digests_have_advice_and_labels_may_take_it() -> None:
+    source = Landscapes(landscapes=1, draws=16, advised=1.0)
+    shown, taken = 0, 0
+    for example in (e for unit in range(12) for e in source.examples(unit) if e.role == "navigator"):
+        _, found, rest = example.prompt.partition("<advice>")
+        shown += bool(found)
+        advice = rest.partition("<past>")[0].split("<a>")[1:]
+        taken += example.completion.split("<a>")[1] in advice
+    assert shown > 12 and taken > shown / 4
+    assert not any("<advice>" in e.prompt for e in Landscapes(landscapes=1, draws=16).examples(0))
+    for wrong in ({"draws": 16, "advised": 1.5}, {"advised": 0.5}):
+        with pytest.raises(UserError, match="--advised"):
+            Landscapes(landscapes=1, **wrong)
 
 
 @pytest.mark.parametrize("draws", [-1, 1, 4])
