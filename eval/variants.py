@@ -92,7 +92,7 @@ class Anchors(Coordinator):
     visited."""
 
     def _generate(self, n: int) -> list[Candidate]:
-        candidates = []
+        candidates: list[Candidate] = []
         for plan in self._plans:
             arch = plan.anchors[0]
             if len(candidates) < n and self._allowed.usable(arch):
