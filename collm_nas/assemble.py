@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -221,12 +222,10 @@ def _optimizer(
     given["hint"] = hint
     if settings.interactive:
         given["strategies"] = 1  # a round has one to read
-    several = len(problem.objectives) > 1
-    inner = weighted.single(problem)
     if settings.advisor is not None:
-        given["advisor"] = optimizers.create(settings.advisor, inner)
-    searcher = coordinator.create(inner, engine=engine, decoding=decoding, encoding=spelled, **given)
-    return (weighted.Weighted(problem, searcher, each=False) if several else searcher), engine
+        given["advisor"] = optimizers.advisor(settings.advisor, problem)
+    make = partial(coordinator.create, engine=engine, decoding=decoding, encoding=spelled, **given)
+    return weighted.around(problem, make, each=False), engine
 
 
 def _model_folders(settings: Settings) -> tuple[Path, Path | None, Path | None]:

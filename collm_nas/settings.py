@@ -80,9 +80,7 @@ class Settings:
     hint: str | None = None  # advice in words, as `prefer kernel 7 late`
     interactive: bool = False  # show each strategy and let the user change it
     advisor: str | None = None  # a classical optimiser whose next candidates the Navigator reads
-    objective: str | Sequence[str] = (
-        "fitness",
-    )  # maximised; with it any of COSTS, minimised: the search is for a front
+    objective: str | Sequence[str] = ("fitness",)  # with any of COSTS, which are minimised, a front is sought
     max_flops: float | None = None  # multiply-adds
     max_params: float | None = None
     max_latency: float | None = None  # milliseconds

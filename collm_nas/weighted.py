@@ -12,7 +12,7 @@ Weights come from the seed and the number of the draw alone: a resumed search dr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -114,6 +114,13 @@ class Weighted:
             return seen
         value = self._scale.value(self._losses(seen), self._weights)
         return replace(seen, evaluation=replace(seen.evaluation, fitness=value, error=None))
+
+
+def around(problem: Problem, make: Callable[[Problem], Optimizer], each: bool = True) -> Optimizer:
+    """What `make` makes of the problem, if that has one objective, else of it with the first one, under weights."""
+    if len(problem.objectives) == 1:
+        return make(problem)
+    return Weighted(problem, make(single(problem)), each)
 
 
 def single(problem: Problem) -> Problem:

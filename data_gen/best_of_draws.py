@@ -12,7 +12,7 @@ import numpy as np
 
 from collm_nas.evaluators.landscape import Ints, Landscape
 from data_gen.full_knowledge import BEST
-from data_gen.histories import History, drawn_from_evidence
+from data_gen.histories import History, drawn_from_evidence, fresh
 
 SPREADS = (0.3, 1.0)
 """How wide the draws are, in the evidence's deviations: each by its own, evenly between these."""
@@ -33,13 +33,6 @@ def best_of_draws(
     else:
         spread_N = rng.uniform(*SPREADS, times * draws)
         x_NV = drawn_from_evidence(made, history.x_MV, history.y_M, None, spread_N, rng)
-    seen = set(map(tuple, history.x_MV.tolist()))
     more_AV = x_NV[:0] if advice_AV is None else advice_AV
-    return [_best(made, np.concatenate([part_NV, more_AV]), seen) for part_NV in np.array_split(x_NV, times)]
-
-
-def _best(made: Landscape, x_NV: Ints, seen: set[tuple[int, ...]]) -> Ints:
-    x_NV = np.unique(x_NV, axis=0)
-    x_NV = x_NV[[row not in seen for row in map(tuple, x_NV.tolist())]]
-    x_NV = x_NV[made.feasible(x_NV)]
-    return x_NV[np.argsort(-made.raw(x_NV), kind="stable")[:BEST]]
+    groups = [fresh(made, history, np.concatenate([part_NV, more_AV])) for part_NV in np.array_split(x_NV, times)]
+    return [x_NV[np.argsort(-made.raw(x_NV), kind="stable")[:BEST]] for x_NV in groups]

@@ -125,6 +125,14 @@ class _Evident:
         return _shaken(made, batch_NV[[*new, *range(BATCH)][:BATCH]], seen, rng)
 
 
+def fresh(made: Landscape, history: History, x_NV: Ints) -> Ints:
+    """Those of the points that are feasible and were not evaluated, each once, in a fixed order."""
+    seen = set(map(tuple, history.x_MV.tolist()))
+    x_NV = np.unique(x_NV, axis=0)
+    x_NV = x_NV[[row not in seen for row in map(tuple, x_NV.tolist())]]
+    return x_NV[made.feasible(x_NV)]
+
+
 def drawn_from_evidence(
     made: Landscape, x_MV: Ints, y_M: Floats, fitted: Fit | None, spread_N: Floats, rng: np.random.Generator
 ) -> Ints:

@@ -219,26 +219,6 @@ def _stops(
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-def run(
-    protocol: Protocol,
-    rows: Sequence[Row],
-    journal: Path,
-    processes: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Record]:
-    """All rows on all seeds, in the order seed by seed; what `journal` already holds is not run again.
-
-    Records of other protocols in that file are left alone. Each finished search is appended and synced at once.
-    """
-    check(protocol, rows)
-    return run_jobs(
-        [Job(protocol, row, seed) for seed in range(protocol.seeds) for row in rows],
-        journal,
-        processes,
-        progress,
-    )
-
-
 def run_jobs(
     jobs: Sequence[Job],
     journal: Path,
@@ -246,7 +226,8 @@ def run_jobs(
     progress: Callable[[int, int], None] | None = None,
     work: Callable[[Job], Record] = search,
 ) -> list[Record]:
-    """The record of each job: read from `journal`, or made by `work` and appended there. Jobs of equal key are one."""
+    """The record of each job: read from `journal`, or made by `work`, appended there and synced at once. Jobs of equal
+    key are one. Records of other protocols in that file are left alone."""
     done = {record["key"]: record for record in _read(journal)}
     unique = {job.key(): job for job in jobs}
     left = [job for key, job in unique.items() if key not in done]

@@ -18,7 +18,7 @@ from collm_nas.api import Problem, UserError
 from collm_nas.pareto import Point
 from eval.metrics import bootstrap, paired
 from eval.problems import LANDSCAPES, PACKAGED, Instance, ProblemSpec, load
-from eval.summary import SECONDS, TOKENS, Record, interval, text
+from eval.summary import SECONDS, SPENT, TOKENS, Record, interval, spent, text
 
 
 def check(spec: ProblemSpec, problem: Problem, init: int) -> None:
@@ -128,8 +128,8 @@ def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> An
     caption = f"{protocol} | hypervolume as a share of that of {whole}"
     made = Table(caption=caption, title=f"{title}means over seeds [95 %]")
     made.add_column("row")
-    titles = ["hypervolume", f"minus {first}: worse/equal/better", "size of front", "best fitness", "tokens in/out"]
-    for column in [*titles, "LLM/evaluation/total s"]:
+    titles = ["hypervolume", f"minus {first}: worse/equal/better", "size of front", "best fitness"]
+    for column in [*titles, *SPENT]:
         made.add_column(column, justify="right")
     for one in lines:
         versus = one["versus"]
@@ -140,7 +140,6 @@ def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> An
             "" if one["row"] == first else f"{text(versus['share'])} {tally}",
             f"{one['front_size']:.1f}",
             text(one["final"]),
-            f"{one['tokens_prompt']:.0f}/{one['tokens_completion']:.0f}",
-            "/".join(f"{one[f'seconds_{name}']:.2f}" for name in SECONDS),
+            *spent(one),
         )
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, sqrt
 from typing import Any
 
@@ -27,12 +28,11 @@ class Figure:
     high: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Measured:
     """What was found on one case."""
 
     kind: str
-    title: str
     case: str
     protocol: bench.Protocol
     rows: tuple[tuple[Row, bench.Protocol], ...]
@@ -56,6 +56,7 @@ class Measured:
         own = [f"{row.label}: {sizes}" for row, its in self.rows if (sizes := _sizes(its, self.protocol))]
         return " | ".join([said, *own])
 
+    @cached_property
     def lines(self) -> list[dict[str, Any]]:
         """A dict a row."""
         if self.kind == "ranking":
@@ -69,7 +70,7 @@ class Measured:
         title = f"{self.case}: " if self.case else ""
         several = len(self.protocol.objective) > 1
         made = ranking.table if self.kind == "ranking" else fronts.table if several else summary.table
-        return made(self.lines(), self.described, title)
+        return made(self.lines, self.described, title)
 
     def figures(self, measure: str, queries: int | None) -> dict[str, Figure]:
         """Row -> its figure, of the rows that have it."""

@@ -36,14 +36,11 @@ def optimizer(
     if "advisor" in options:
         from collm_nas import optimizers
 
-        options["advisor"] = optimizers.create(str(options["advisor"]), weighted.single(problem))
+        options["advisor"] = optimizers.advisor(str(options["advisor"]), problem)
     asked = by_temperature(JournaledEngine(engine, journal), options)
     variant = options.pop("variant", None)
-    create = _create(preset, variant)
-    if len(problem.objectives) > 1:
-        inner = create(weighted.single(problem), engine=asked, **options)
-        return weighted.Weighted(problem, inner, each=False), described, engine.spent
-    return create(problem, engine=asked, **options), described, engine.spent
+    make = partial(_create(preset, variant), engine=asked, **options)
+    return weighted.around(problem, make, each=False), described, engine.spent
 
 
 def engine_of(row: Row) -> tuple[Any, dict[str, Any]]:

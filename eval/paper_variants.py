@@ -9,7 +9,7 @@ from collm_nas import paper, paper_answers
 from collm_nas.api import Candidate, Completion, Engine, Problem, Role, Turn, UserError
 from collm_nas.paper import ARCHITECTURES, Paper
 from eval.picking import NAME as PICKS
-from eval.picking import PickInWords
+from eval.picking import PickInWords, Reporting
 
 
 class NoPast(Paper):
@@ -38,7 +38,7 @@ class ForgetfulNavigator(StatefulGenerator, NoPast):
     """The Generator remembers and the Navigator does not."""
 
 
-class OneModel(Paper):
+class OneModel(Reporting):
     """One chat that reads the results and writes architectures at once, without a strategy in between."""
 
     OWN = "Your own, from what the results so far have shown."
@@ -49,7 +49,7 @@ class OneModel(Paper):
             return []
         self._round += 1
         self._calls = 0
-        results = f"Results of the last round, best first:\n{self._told()}\n\nBest so far: {self._best_told()}\n\n"
+        results = self._reported()
         request = self._text("generator_user", strategy=self.OWN, request=self._request())
         prompt = (results if self._results or self._round > 1 else "") + request
         self._chat[0] = ("system", self._text("generator_system"))

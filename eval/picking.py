@@ -83,7 +83,14 @@ ANSWER = 256
 """Most tokens of an answer."""
 
 
-class PickInWords(Paper):
+class Reporting(Paper):
+    """A chat whose own prompts say what the last round brought."""
+
+    def _reported(self) -> str:
+        return f"Results of the last round, best first:\n{self._told()}\n\nBest so far: {self._best_told()}\n\n"
+
+
+class PickInWords(Reporting):
     """One chat that reads the results of each round, and answers each offer with a number, freely in every decoding
     mode: what is offered is legal and new."""
 
@@ -113,7 +120,7 @@ class PickInWords(Paper):
         """Mission and results, in the first message of a round that follows some."""
         if not self._results:
             return f"{self._known['mission']}\n\n" if len(self._chat) == 1 else ""
-        told = f"Results of the last round, best first:\n{self._told()}\n\nBest so far: {self._best_told()}\n\n"
+        told = self._reported()
         self._results = []
         return f"{told}{self._known['mission']}\n\n"
 

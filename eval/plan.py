@@ -35,7 +35,7 @@ class Case:
     rows: tuple[tuple[Row, bench.Protocol], ...]
 
     def jobs(self, kind: type[bench.Job]) -> list[bench.Job]:
-        """Seed by seed, as `bench.run`."""
+        """Seed by seed."""
         return [kind(own, row, s) for s in range(self.protocol.seeds) for row, own in self.rows if s < own.seeds]
 
 
@@ -44,7 +44,6 @@ class Plan:
     """All of it; `changed`: what the command line says in place of the protocol file."""
 
     kind: str
-    title: str
     options: argparse.Namespace
     cases: tuple[Case, ...]
     changed: tuple[str, ...]
@@ -59,7 +58,7 @@ def make(args: argparse.Namespace, study: Study | None) -> Plan:
         _check(case, kind, study)
     if study is not None and study.printed:
         printed.read(study.printed)
-    return Plan(kind, study.title if study else "", options, cases, changed)
+    return Plan(kind, options, cases, changed)
 
 
 def run(
@@ -71,7 +70,7 @@ def run(
     every = [one for some in jobs.values() for one in some]
     records = iter(bench.run_jobs(every, journal, processes, progress, work))
     return [
-        Measured(plan.kind, plan.title, case.name, case.protocol, case.rows, [next(records) for _ in jobs[case.name]])
+        Measured(plan.kind, case.name, case.protocol, case.rows, [next(records) for _ in jobs[case.name]])
         for case in plan.cases
     ]
 

@@ -19,14 +19,16 @@ import random
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 from collm_nas.api import Architecture, UserError
 from eval import bench
-from eval.metrics import bootstrap, holm, paired
+from eval.metrics import bootstrap, paired
 from eval.problems import Instance, ProblemSpec, load
 from eval.rows import MODEL_OPTIONS, MODEL_ROW, Row
 from eval.rows import parse_row as parse_search_row
+from eval.summary import corrected, interval, text
 
 DECILES, COSTS = 10, ("flops", "params")
 ROWS: dict[str, tuple[str, ...]] = {
@@ -179,16 +181,11 @@ def summarise(records: Sequence[Record], reference: str) -> list[dict[str, Any]]
     for row, own in by_row.items():
         found, versus = bootstrap([r["tau"] for r in own]), paired({r["seed"]: r["tau"] for r in own}, first)
         line: dict[str, Any] = {"row": row, "searches": len(own), "seen": own[0]["seen"]}
-        line["tau"] = {"mean": found.mean, "low": found.low, "high": found.high}
-        line["readable"] = sum(r["readable"] for r in own) / len(own)
-        line["tokens_completion"] = sum(r["tokens_completion"] for r in own) / len(own)
-        line["seconds_llm"] = sum(r["seconds_llm"] for r in own) / len(own)
+        line["tau"] = interval(found)
+        line |= {name: fmean(r[name] for r in own) for name in ("readable", "tokens_completion", "seconds_llm")}
         line["versus"] = {"row": reference, "tau": versus.difference.text(), "p": versus.p, "p_holm": None}
         lines.append(line)
-    compared = [line["versus"] for line in lines if line["row"] != reference]
-    for one, corrected in zip(compared, holm([one["p"] for one in compared]), strict=True):
-        one["p_holm"] = corrected
-    return lines
+    return corrected(lines, reference)
 
 
 def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> Any:
@@ -200,10 +197,10 @@ def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> An
     for name in ("row", "tau", "orders read", "tokens out", "LLM s", f"tau minus {reference}, p (Holm)"):
         made.add_column(name, justify="left" if name == "row" else "right")
     for one in lines:
-        tau_, versus = one["tau"], one["versus"]
+        versus = one["versus"]
         made.add_row(
             one["row"] + (f" ({one['seen']})" if one["seen"] else ""),
-            f"{tau_['mean']:.3f} [{tau_['low']:.3f}, {tau_['high']:.3f}]",
+            text(one["tau"]),
             f"{100 * one['readable']:.0f} %",
             f"{one['tokens_completion']:.0f}",
             f"{one['seconds_llm']:.2f}",

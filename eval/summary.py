@@ -30,10 +30,14 @@ def summarise(records: Sequence[Record], budget: int, reference: str | None = No
     for record in records:
         by_row.setdefault(record["row"], []).append(record)
     other = reference or next(iter(by_row), "")
-    lines = [_line(row, own, by_row[other], budget) for row, own in by_row.items()]
-    compared = [line["versus"] for line in lines if line["row"] != other]
-    for versus, corrected in zip(compared, holm([versus["p"] for versus in compared]), strict=True):
-        versus["p_holm"] = corrected
+    return corrected([_line(row, own, by_row[other], budget) for row, own in by_row.items()], other)
+
+
+def corrected(lines: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+    """The lines, with the p-values of all rows that are held against the reference corrected together."""
+    compared = [line["versus"] for line in lines if line["row"] != reference]
+    for versus, p in zip(compared, holm([versus["p"] for versus in compared]), strict=True):
+        versus["p_holm"] = p
     return lines
 
 
@@ -58,8 +62,7 @@ def _line(row: str, own: Sequence[Record], first: Sequence[Record], budget: int)
         "queries_text": queries_with_interval(queries, longest),
         "report": {k: interval(bootstrap([r["report"][k] for r in own])) for k in own[0]["report"]},
         "fallback": fmean(record["by_proposer"].get("fallback", 0) for record in own),
-        "tokens_prompt": fmean(record["tokens"]["prompt"] for record in own),
-        "tokens_completion": fmean(record["tokens"]["completion"] for record in own),
+        **{f"tokens_{name}": fmean(record["tokens"][name] for record in own) for name in TOKENS},
         **{f"seconds_{name}": fmean(record["seconds"][name] for record in own) for name in SECONDS},
         "versus": {
             "row": first[0]["row"],
@@ -97,6 +100,15 @@ def text(said: dict[str, float], digits: int = 3) -> str:
     return Estimate(said["mean"], said["low"], said["high"]).text(digits)
 
 
+SPENT = ("tokens in/out", "LLM/evaluation/total s")
+
+
+def spent(line: dict[str, Any]) -> tuple[str, str]:
+    """What a row costs a search, as columns `SPENT`."""
+    tokens = f"{line['tokens_prompt']:.0f}/{line['tokens_completion']:.0f}"
+    return tokens, "/".join(f"{line[f'seconds_{name}']:.2f}" for name in SECONDS)
+
+
 def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> Any:
     """A rich Table; the protocol stands under it."""
     from rich.table import Table
@@ -104,10 +116,10 @@ def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> An
     first = lines[0]["versus"]["row"] if lines else ""
     reports = list(lines[0]["report"]) if lines else []
     titles = ["row", "final", "regret", "normalised", "area", "found", "queries", *reports]
-    titles += ["tokens in/out", "LLM/evaluation/total s"]
+    titles += SPENT
     made = Table(caption=protocol, title=f"{title}means over seeds [95 % bootstrap]")
-    for title in titles:
-        made.add_column(title, justify="left" if title == "row" else "right")
+    for column in titles:
+        made.add_column(column, justify="left" if column == "row" else "right")
     made.add_column(f"normalised minus {first}: worse/equal/better, p (Holm)", justify="right")
     for one in lines:
         versus = one["versus"]
@@ -121,8 +133,7 @@ def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> An
             f"{100 * one['found']:.0f} %",
             one["queries_text"],
             *(text(one["report"][name]) for name in reports),
-            f"{one['tokens_prompt']:.0f}/{one['tokens_completion']:.0f}",
-            "/".join(f"{one[f'seconds_{name}']:.2f}" for name in SECONDS),
+            *spent(one),
             "" if one["row"] == first else f"{text(versus['normalised_regret'])} {tally}, {_p(versus['p_holm'])}",
         )
     return made

@@ -36,7 +36,7 @@ def write(folder: Path, measured: Sequence[Measured]) -> list[str]:
 
 
 def _said(one: Measured) -> dict[str, Any]:
-    return {**bench.settings(one.protocol, [row for row, _ in one.rows]), "rows_summary": one.lines()}
+    return {**bench.settings(one.protocol, [row for row, _ in one.rows]), "rows_summary": one.lines}
 
 
 def _case(one: Measured) -> Row:

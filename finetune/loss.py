@@ -62,18 +62,8 @@ def mean_loss(model: Any, examples: Sequence[dict[str, list[int]]], batch: int) 
     device = causal(model).get_input_embeddings().weight.device
     with torch.no_grad():
         for start in range(0, len(rows), batch):
-            ids_BT, labels_BT = (_padded(rows[start : start + batch], *how) for how in _FILLING)
-            logits_NV, targets_N = target_logits(model, ids_BT.to(device), labels_BT.to(device))
+            told = shared_prompt.collate(rows[start : start + batch], 0)
+            logits_NV, targets_N = target_logits(model, told["input_ids"].to(device), told["labels"].to(device))
             total += float(cross_entropy(logits_NV.float(), targets_N, reduction="sum"))
             count += len(targets_N)
     return total / count
-
-
-_FILLING = (("input_ids", 0), ("labels", IGNORED))
-
-
-def _padded(rows: Sequence[dict[str, list[int]]], column: str, filling: int) -> Tensor:
-    import torch
-
-    length = max(len(row[column]) for row in rows)
-    return torch.tensor([row[column] + [filling] * (length - len(row[column])) for row in rows])

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,10 +33,22 @@ def create(name: str, problem: Problem, **options: Any) -> Optimizer:
     for option in options:
         if option not in legal:
             raise UserError(f"optimizer {name!r} has no option {option!r}; legal: {', '.join(legal) or 'none'}")
-    if len(problem.objectives) > 1 and not getattr(_file(name), "SEVERAL", False):
-        return weighted.Weighted(problem, make(weighted.single(problem), **options))
-    optimizer: Optimizer = make(problem, **options)
-    return optimizer
+    if getattr(_file(name), "SEVERAL", False):
+        optimizer: Optimizer = make(problem, **options)
+        return optimizer
+    return weighted.around(problem, partial(make, **options))
+
+
+def advisor(name: str, problem: Problem) -> Optimizer:
+    """The optimiser of this name as it advises the language models, whose several objectives come as one; UserError as
+    of `create`, and where it has a way of its own with several, which knows no weights."""
+    _found(name)
+    if len(problem.objectives) > 1 and getattr(_file(name), "SEVERAL", False):
+        raise UserError(
+            f"--advisor {name} has its own way with several objectives, and can't follow the weights that the models "
+            "search by; use another, such as gp-exp"
+        )
+    return create(name, weighted.single(problem))
 
 
 def options(name: str) -> tuple[str, ...]:

@@ -73,6 +73,21 @@ class Posterior:
         self.variance_P = self.variance_P - column_P**2
 
 
+def believed_best(posterior: Posterior, incumbent: float, n: int) -> list[int]:
+    """Positions in the pool of up to `n` points: the one of the highest expected improvement, then, as if that had
+    brought its mean, the next one, and so on (kriging believer)."""
+    left_P = np.ones(len(posterior.mean_P), dtype=bool)
+    taken: list[int] = []
+    for _ in range(min(n, len(left_P))):
+        gain_P = expected_improvement(posterior.mean_P, posterior.variance_P, incumbent)
+        picked = int(np.argmax(np.where(left_P, gain_P, -1.0)))
+        taken.append(picked)
+        left_P[picked] = False
+        incumbent = max(incumbent, float(posterior.mean_P[picked]))
+        posterior.believe(picked)
+    return taken
+
+
 class GaussianProcess:
     """`api.Optimizer`; all arithmetic in NumPy, deterministic but for the pool of a large space."""
 
@@ -101,16 +116,7 @@ class GaussianProcess:
         posterior = Posterior(fitted, rows_ND, targets_N, pool_PD, like.kernel)
         feasible = [t for arch, t in zip(known, targets_N, strict=True) if arch not in self._memory.infeasible]
         incumbent = float(max(feasible, default=targets_N.min()))
-        left_P = np.ones(len(pool), dtype=bool)
-        taken: list[Architecture] = []
-        for _ in range(min(n, len(pool))):
-            gain_P = expected_improvement(posterior.mean_P, posterior.variance_P, incumbent)
-            picked = int(np.argmax(np.where(left_P, gain_P, -1.0)))
-            taken.append(pool[picked])
-            left_P[picked] = False
-            incumbent = max(incumbent, float(posterior.mean_P[picked]))
-            posterior.believe(picked)
-        return taken
+        return [pool[i] for i in believed_best(posterior, incumbent, n)]
 
     def _pool(self) -> tuple[list[Architecture], Any]:
         """New affordable architectures and their rows."""

@@ -91,6 +91,15 @@ def test_a_search_with_an_advisor_goes_on_as_it_would_have(advised: Path, tmp_pa
     assert found[0] == found[1]
 
 
+def test_an_advisor_follows_the_weights_of_several_objectives_or_is_refused(advised: Path, tmp_path: Path) -> None:
+    several: dict[str, Any] = {"budget": 15, "objective": ["fitness", "flops"]}
+    events = run(advised, tmp_path / "run", advisor="gp-exp", **several)
+    assert all("<advice>" in e["prompt"] for e in of(events, "prompt", "navigator"))
+    with pytest.raises(UserError, match="--advisor nsga2 has its own way with several objectives"):
+        run(advised, tmp_path / "refused", advisor="nsga2", **several)
+    assert not (tmp_path / "refused").exists()
+
+
 def test_a_model_that_never_met_advice_refuses_it(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--advisor: this model never learnt to read advice"):
         run(model, tmp_path / "run", budget=10, advisor="gp-exp")

@@ -4,7 +4,9 @@ import argparse
 import csv
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from eval import bench, command, fronts, plan, summary
 from eval.bench import Protocol
 from eval.problems import ProblemSpec, load
 from eval.relabel import RelabelledSpace, relabel, reorder
-from eval.rows import default_rows, left_out, parse_row
+from eval.rows import Row, default_rows, left_out, parse_row
 
 LANDSCAPES = ProblemSpec(kind="landscapes", variables=5)
 SMALL = Protocol(problem=LANDSCAPES, budget=25, init=5, batch=5, seeds=3)
@@ -26,9 +28,13 @@ def without_times(records: list[bench.Record]) -> list[bench.Record]:
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 
+def searched(protocol: Protocol, rows: Sequence[Row], journal: Path, **how: Any) -> list[bench.Record]:
+    return bench.run_jobs([bench.Job(protocol, row, s) for s in range(protocol.seeds) for row in rows], journal, **how)
+
+
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[bench.Record]:
-    return bench.run(SMALL, ROWS, tmp_path_factory.mktemp("bench") / "searches.jsonl")
+    return searched(SMALL, ROWS, tmp_path_factory.mktemp("bench") / "searches.jsonl")
 
 
 def test_all_rows_of_a_seed_begin_alike_and_keep_the_budget(records: list[bench.Record]) -> None:
@@ -42,7 +48,7 @@ def test_all_rows_of_a_seed_begin_alike_and_keep_the_budget(records: list[bench.
 
 
 def test_other_processes_find_the_same(records: list[bench.Record], tmp_path: Path) -> None:
-    again = bench.run(SMALL, ROWS[:2], tmp_path / "searches.jsonl", processes=2)
+    again = searched(SMALL, ROWS[:2], tmp_path / "searches.jsonl", processes=2)
     assert without_times(again) == without_times([r for r in records if not r["row"].startswith("aging")])
 
 
@@ -51,13 +57,13 @@ def test_a_killed_bench_goes_on_where_it_stopped(records: list[bench.Record], tm
     lines = [json.dumps(record) for record in records]
     journal.write_text("\n".join(lines[:4]) + "\n" + lines[4][:50])
     calls: list[tuple[int, int]] = []
-    again = bench.run(SMALL, ROWS, journal, progress=lambda done, total: calls.append((done, total)))
+    again = searched(SMALL, ROWS, journal, progress=lambda done, total: calls.append((done, total)))
     assert without_times(again) == without_times(records)
     assert calls == [(done, 9) for done in range(5, 10)]
     assert len(journal.read_text().splitlines()) == 9
-    bench.run(SMALL, ROWS, journal, progress=lambda *_: pytest.fail("nothing was left to run"))
+    searched(SMALL, ROWS, journal, progress=lambda *_: pytest.fail("nothing was left to run"))
     more = Protocol(problem=LANDSCAPES, budget=26, init=5, batch=5, seeds=1)
-    assert len(bench.run(more, ROWS[:1], journal)) == 1
+    assert len(searched(more, ROWS[:1], journal)) == 1
     assert len(journal.read_text().splitlines()) == 10, "another protocol is another search"
 
 
@@ -65,7 +71,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     journal = tmp_path / "searches.jsonl"
     journal.write_text('{"key": "a"}\n{"key": \n{"key": "b"}\n')
     with pytest.raises(UserError, match="line 2"):
-        bench.run(SMALL, ROWS, journal)
+        searched(SMALL, ROWS, journal)
 
 
 def spaces() -> list[CategoricalSpace]:

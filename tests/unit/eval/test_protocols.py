@@ -142,7 +142,7 @@ def test_ours_stands_beside_the_printed(tmp_path: Path) -> None:
 def test_rows_are_held_against_the_models(rows: list[str], reference: str) -> None:
     protocol = Protocol(problem=ProblemSpec(kind="digits-cells"))
     made = tuple((parse_row(row), protocol) for row in rows)
-    assert Measured("search", "", "", protocol, made, []).reference == reference
+    assert Measured("search", "", protocol, made, []).reference == reference
 
 
 def test_a_grid_is_a_matrix_of_rows(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def test_all_rows_search_the_same_supernet(trained: Path, tmp_path: Path) -> Non
     assert 0 < instance.typical < 100
     assert instance.starts(4, 3) == problems.load(spec, 3).starts(4, 3) != instance.starts(4, 4)
     protocol = bench.Protocol(problem=spec, budget=8, init=4, batch=2, seeds=2)
-    records = bench.run(protocol, [parse_row("random"), parse_row("spos-evolution")], tmp_path / "s.jsonl")
+    rows = [parse_row("random"), parse_row("spos-evolution")]
+    records = bench.run_jobs([bench.Job(protocol, row, s) for s in range(2) for row in rows], tmp_path / "s.jsonl")
     assert len(records) == 4
     for record in records:
         assert record["regret"] == pytest.approx(100 - record["final"])
