@@ -10,9 +10,10 @@ in `DIGEST_VERSIONS` is refused. Its parts, in order:
                <c{level}> under a cap), pair token; doubt 0 marks the best architecture's own choice. (Version 1 has
                the effects of a ridge regression and counts instead.)
     <cap><t{level}>          only under a cap: the share of architectures that fit, in sixteenths
-    <hint>     only with one: of each variable that it speaks of, the choices that it is for (version 2)
-    <best>     the best distinct architectures, best first: pairs, <g{level}> = distance to the best in fitness
-    <advice>   only with an advisor: architectures that a classical optimiser would try next, in its order (version 2)
+    <hint>     only with one: of each variable that it speaks of, the choices that it is for (from version 2 on)
+    <best>     the best distinct architectures, best first: pairs, <g{level}> = distance to the best in fitness; in
+               version 3 about four times as many, so that what several changes do together can be read
+    <advice>   only with an advisor: architectures that a classical optimiser would try next, in its order (from version 2 on)
     <past>     its own last three strategies, oldest first: first anchor, <roam{n}>, <gain{n}> = what it brought
     <nav>      the role
 
@@ -36,9 +37,9 @@ from collm_nas.api import Architecture, Caps, UserError
 from collm_nas.spaces.base import CHOICE_CHARS, LETTERS, CategoricalSpace
 from collm_nas.strategy import ROAM_STEPS, SETTLED, Direction, Strategy
 
-DIGEST_VERSION = 2
+DIGEST_VERSION = 3
 """What is mined now."""
-DIGEST_VERSIONS = (1, 2)
+DIGEST_VERSIONS = (1, 2, 3)
 """What models may have been trained on."""
 LEVELS = "0123456789abcdef"
 DOUBTS = 6
@@ -51,6 +52,7 @@ TOKEN_PATTERN = r"<[^<>]+>|[a-zA-Z][0-9a-z]|[\s\S]"
 _PAIR_BUDGET = 300  # (variable, choice) pairs shown; larger spaces show the best-supported choices of each variable
 _BEST_BUDGET = 150  # tokens spent on the best architectures
 _BEST_MOST, _BEST_LEAST = 12, 3
+_LONG_BUDGET, _LONG_MOST, _LONG_ROOM = 450, 64, 830  # version 3: the same; and tokens of evidence and best together
 _ADVICE_MOST = 8
 
 
@@ -135,14 +137,19 @@ def shown_choices(
     return shown
 
 
-def shown_best(space: CategoricalSpace) -> int:
+def shown_best(space: CategoricalSpace, version: int, capped: bool) -> int:
     """How many of the best architectures the digest lists."""
-    return max(_BEST_LEAST, min(_BEST_MOST, _BEST_BUDGET // (len(space.variables) + 1)))
+    each = len(space.variables) + 1
+    short = max(_BEST_LEAST, min(_BEST_MOST, _BEST_BUDGET // each))
+    if version < 3:
+        return short
+    evidence_tokens = (3 if capped else 2) * sum(map(len, shown_choices(space)))
+    return max(short, min(_LONG_MOST, min(_LONG_BUDGET, _LONG_ROOM - evidence_tokens) // each))
 
 
 def shown_advice(space: CategoricalSpace) -> int:
     """How many architectures of an advisor the digest has room for."""
-    return min(_ADVICE_MOST, shown_best(space))
+    return max(_BEST_LEAST, min(_ADVICE_MOST, _BEST_BUDGET // (len(space.variables) + 1)))
 
 
 def digest(
@@ -171,7 +178,7 @@ def digest(
     if hint:
         wanted = (LETTERS[i] + CHOICE_CHARS[c] for i in sorted(hint) for c in sorted(hint[i]))
         parts.append("<hint>" + "".join(wanted))
-    best = order[: shown_best(space)]
+    best = order[: shown_best(space, version, pressure is not None)]
     deviation = float(np.std(values)) if len(values) else 0.0
     parts.append("<best>")
     for i in best:

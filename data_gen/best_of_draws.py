@@ -26,13 +26,17 @@ def best_of_draws(
     times: int = 1,
     advice_AV: Ints | None = None,
 ) -> list[Ints]:
-    """So many times, the best of so many draws, and of the advice, by the noise-free value, best first, shape (at most
+    """So many times, the best of so many draws, and of half of the advice, by the noise-free value, best first, shape (at most
     20, V): feasible, distinct, none of them evaluated. Random points where fewer than two were evaluated."""
     if len(history.y_M) < 2:
         x_NV = made.random_points(times * draws, rng)
     else:
         spread_N = rng.uniform(*SPREADS, times * draws)
         x_NV = drawn_from_evidence(made, history.x_MV, history.y_M, None, spread_N, rng)
-    more_AV = x_NV[:0] if advice_AV is None else advice_AV
-    groups = [fresh(made, history, np.concatenate([part_NV, more_AV])) for part_NV in np.array_split(x_NV, times)]
+    groups = []
+    for part_NV in np.array_split(x_NV, times):
+        if advice_AV is not None:
+            some = rng.permutation(len(advice_AV))[: (len(advice_AV) + 1) // 2]
+            part_NV = np.concatenate([part_NV, advice_AV[some]])
+        groups.append(fresh(made, history, part_NV))
     return [x_NV[np.argsort(-made.raw(x_NV), kind="stable")[:BEST]] for x_NV in groups]

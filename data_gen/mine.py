@@ -132,7 +132,7 @@ def _mine_shard(source: Source, out: Path, start: int) -> None:
     path = _shard(source, out, start)
     part = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        pq.write_table(pa.Table.from_pylist(rows), part, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(rows), part, compression="zstd", compression_level=19)
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ a Navigator should write and what a Generator should make of it. No names, no pr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,11 @@ OPTIONS = {
         "metavar": "P",
         "help": "share of --draws digests with a Gaussian process's advice (0)",
     },
+    "taught": {
+        "type": "float",
+        "metavar": "P",
+        "help": "share of --draws digests whose label may be such advice, shown or not (0)",
+    },
     "answers": {"type": "int", "metavar": "N", "help": "of the Navigator's at a point, each from its own --draws (1)"},
 }
 """The options of this source, as literals: `mine --help` reads them from the file's text."""
@@ -56,6 +61,7 @@ class Landscapes:
     draws: int = 0
     answers: int = 1
     advised: float = 0.0
+    taught: float = 0.0
     form: Form = field(default_factory=Form)
 
     name = "landscapes"
@@ -75,8 +81,10 @@ class Landscapes:
             raise UserError(f"--answers {self.answers} must be at least 1, and more than 1 only with --draws")
         if not 0 <= self.advised <= 1 or (self.advised and (self.draws == 0 or self.form.digest_version < 2)):
             raise UserError(
-                f"--advised {self.advised} must be a share, 0 to 1, and needs --draws and digests of version 2"
+                f"--advised {self.advised} must be a share, 0 to 1, and needs --draws and digests of version 2 or 3"
             )
+        if not 0 <= self.taught <= 1 or (self.taught and self.draws == 0):
+            raise UserError(f"--taught {self.taught} must be a share, 0 to 1, and needs --draws")
         check_drawn(self.landscapes, self.first_seed, Mix(large=self.large, huge=self.huge, real=self.real))
 
     def units(self) -> int:
@@ -89,7 +97,18 @@ class Landscapes:
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
-        names = ("landscapes", "first_seed", "large", "huge", "real", "digests", "draws", "answers", "advised")
+        names = (
+            "landscapes",
+            "first_seed",
+            "large",
+            "huge",
+            "real",
+            "digests",
+            "draws",
+            "answers",
+            "advised",
+            "taught",
+        )
         return {name: getattr(self, name) for name in names}
 
     def examples(self, unit: int) -> Iterator[Example]:
@@ -112,12 +131,13 @@ class Landscapes:
             archs = [architecture(space, x) for x in part.x_MV]
             values = part.y_M.tolist()
             past = tried(archs, values, part.starts)
-            advice_AV = advise(made, part, prompts.shown_advice(space), rng) if rng.random() < self.advised else None
+            shown, taught = rng.random() < self.advised, rng.random() < self.taught
+            advice_AV = advise(made, part, prompts.shown_advice(space), rng) if shown or taught else None
             drawn = best_of_draws(made, part, self.draws, rng, self.answers, advice_AV) if self.draws else []
             drawn = [x_BV for x_BV in drawn if len(x_BV) >= LEAST] or [best_BV]
             best, *others = [[architecture(space, x) for x in x_BV] for x_BV in drawn]
             near_cap = made.cap is not None and bool(made.cost(drawn[0][:1])[0] > 0.95 * made.cap)
-            advice = [] if advice_AV is None else [architecture(space, x) for x in advice_AV]
+            advice = [architecture(space, x) for x in advice_AV] if shown and advice_AV is not None else []
             stretch = Stretch(archs, values, [True] * len(archs), past, pressure, near_cap, advice)
             origin = Origin(self.name, str(seed), seed)
             yield from examples(space, stretch, best, origin, self.form, rng, others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -91,17 +92,27 @@ def load(
     disable_progress_bars()
     rows = Dataset.from_parquet([str(p) for p in shards(folder)], cache_dir=str(cache / "parquet"))
     if held:
-        rows = rows.filter(lambda batch: [unit not in held for unit in _units(batch)], batched=True)
+        rows = rows.filter(
+            lambda *unit: [one not in held for one in zip(*unit, strict=True)],
+            input_columns=list(_PROVENANCE),
+            batched=True,
+        )
     if role is not None:
-        rows = rows.filter(lambda batch: [r == role for r in batch["role"]], batched=True)
+        rows = rows.filter(lambda roles: [r == role for r in roles], input_columns=["role"], batched=True)
     if generator_share < 1:
-        rows = rows.filter(lambda batch, at: _keep(batch["role"], at, generator_share), batched=True, with_indices=True)
+        rows = rows.filter(
+            lambda roles, at: _keep(roles, at, generator_share),
+            input_columns=["role"],
+            batched=True,
+            with_indices=True,
+        )
     if len(rows) == 0:
         raise UserError(f"{folder} holds no examples for the role {role!r}")
     tokens = rows.map(
         lambda batch: _tokenize(batch, tokenizer, optimum_only, answers),
         batched=True,
         remove_columns=rows.column_names,
+        num_proc=_processes(len(rows)),
     )
     if longest is not None:
         tokens = tokens.filter(lambda batch: [n <= longest for n in batch["length"]], batched=True)
@@ -140,6 +151,12 @@ def validation(
 
 def _units(batch: dict[str, list[Any]]) -> list[Unit]:
     return list(zip(*(batch[column] for column in _PROVENANCE), strict=True))
+
+
+def _processes(rows: int) -> int | None:
+    """How many tokenize; None: this one, as long as starting others would take longer."""
+    cores = os.cpu_count() or 1
+    return min(16, cores) if rows > 20_000 and cores > 2 else None
 
 
 def _keep(roles: list[str], positions: list[int], share: float) -> list[bool]:

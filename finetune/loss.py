@@ -7,10 +7,10 @@ Shapes: B examples, T tokens, D width, N target positions, V tokens of the vocab
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetune import shared_prompt
+from finetune import packing, shared_prompt
 from finetune.shared_prompt import IGNORED
 
 if TYPE_CHECKING:
@@ -22,16 +22,17 @@ def causal(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-def target_logits(
-    model: Any, ids_BT: Tensor, labels_BT: Tensor, parts_BT: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """What the model says where there is a target, and the targets; `parts_BT` of `shared_prompt.collate`.
+def target_logits(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What the model says where there is a target, and the targets, of a batch of `shared_prompt` or `packing`.
 
     No padding mask: batches are padded on the right, where causal attention never looks.
     """
-    inner = causal(model)
+    inner, ids_BT, labels_BT = causal(model), batch["input_ids"], batch["labels"]
     kept_BT = labels_BT[:, 1:] != IGNORED
-    told = {} if parts_BT is None else shared_prompt.seen(parts_BT)
+    if "documents" in batch:
+        told = packing.seen(batch)
+    else:
+        told = shared_prompt.seen(batch["parts"]) if "parts" in batch else {}
     hidden_BTD = inner.model(input_ids=ids_BT, use_cache=False, **told).last_hidden_state
     logits_NV = inner.lm_head(hidden_BTD[:, :-1][kept_BT])
     return logits_NV, labels_BT[:, 1:][kept_BT]
@@ -63,7 +64,7 @@ def mean_loss(model: Any, examples: Sequence[dict[str, list[int]]], batch: int) 
     with torch.no_grad():
         for start in range(0, len(rows), batch):
             told = shared_prompt.collate(rows[start : start + batch], 0)
-            logits_NV, targets_N = target_logits(model, told["input_ids"].to(device), told["labels"].to(device))
+            logits_NV, targets_N = target_logits(model, {name: part.to(device) for name, part in told.items()})
             total += float(cross_entropy(logits_NV.float(), targets_N, reduction="sum"))
             count += len(targets_N)
     return total / count

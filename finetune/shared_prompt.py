@@ -54,20 +54,24 @@ def collate(rows: Sequence[dict[str, Any]], padding: int) -> dict[str, Tensor]:
     return batch
 
 
+def which_see_which(parts_BT: Tensor) -> Tensor:
+    """Whether a token, the second index, may look at another, the third; shape (B, T, T)."""
+    own_BTT = parts_BT[:, :, None] == parts_BT[:, None, :]
+    return (own_BTT | (parts_BT == 0)[:, None, :]).tril()
+
+
 def seen(parts_BT: Tensor) -> dict[str, Tensor]:
     """What the model is told of such a batch: `attention_mask`, shape (B, 1, T, T), which token sees which, and
     `position_ids`, (B, T)."""
     import torch
 
     length = parts_BT.shape[1]
-    own_BTT = parts_BT[:, :, None] == parts_BT[:, None, :]
-    mask_BTT = (own_BTT | (parts_BT == 0)[:, None, :]).tril()
     at_T = torch.arange(length, device=parts_BT.device)
     prompt_B1 = (parts_BT == 0).sum(1, keepdim=True)
     begins_BT = torch.zeros_like(parts_BT)
     begins_BT[:, 1:] = torch.where(parts_BT[:, 1:] != parts_BT[:, :-1], at_T[1:], 0)
     since_BT = at_T - begins_BT.cummax(1).values
     return {
-        "attention_mask": mask_BTT[:, None],
+        "attention_mask": which_see_which(parts_BT)[:, None],
         "position_ids": torch.where(parts_BT == 0, at_T, prompt_B1 + since_BT),
     }

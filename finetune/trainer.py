@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
 from collm_nas.prompts import ANCHOR_TOKEN, DIRECTIONS_TOKEN
-from finetune import processes, quantized, shared_prompt, watch
+from finetune import packing, processes, quantized, shared_prompt, watch
 from finetune.loss import target_logits, weights
 from finetune.recipes import Lora, Training
 from finetune.validation import SHOWN
@@ -55,6 +55,20 @@ def mixed_order(lengths: Sequence[int], micro_batch: int, seed: int) -> list[int
     return [int(i) for batch in cut for i in batch]
 
 
+def any_order(examples: int, seed: int) -> list[int]:
+    """All examples in an order of chance, where rows are filled up and lengths don't matter."""
+    import numpy as np
+
+    return [int(i) for i in np.random.default_rng(seed).permutation(examples)]
+
+
+def packs() -> bool:
+    """Whether a pass has several examples in a row: on a card, in one process (trl's own loss knows no such rows)."""
+    import torch
+
+    return torch.cuda.is_available() and processes.count() == 1
+
+
 def _target_only(training: Training, marks: Sequence[int]) -> type[SFTTrainer]:
     """SFTTrainer with our loss, which logs its pace, with the recipe's order and optimiser; `marks`: tokens of which
     the first begins a strategy's first anchor, and the second ends it."""
@@ -66,6 +80,8 @@ def _target_only(training: Training, marks: Sequence[int]) -> type[SFTTrainer]:
 
         def _get_train_sampler(self, *_: Any) -> list[int]:
             args = self.args
+            if packs():
+                return any_order(len(self.train_dataset), args.seed)
             return mixed_order(self.train_dataset["length"], args.per_device_train_batch_size, args.seed)
 
         optimizer: Any
@@ -87,12 +103,11 @@ def _target_only(training: Training, marks: Sequence[int]) -> type[SFTTrainer]:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             with self.accelerator.autocast():
                 inner = self.accelerator.unwrap_model(model)
-                parts_BT = inputs.get("parts")
-                logits_NV, targets_N = target_logits(inner, inputs["input_ids"], inputs["labels"], parts_BT)
+                logits_NV, targets_N = target_logits(inner, inputs)
             count = len(targets_N) if num_items_in_batch is None else num_items_in_batch
             losses_N = cross_entropy(logits_NV.float(), targets_N, reduction="none")
             if training.first_anchor != 1:
-                losses_N = losses_N * weights(inputs["labels"], marks, training.first_anchor, parts_BT)
+                losses_N = losses_N * weights(inputs["labels"], marks, training.first_anchor, inputs.get("parts"))
             loss = losses_N.sum() / count
             return (loss, {"logits": logits_NV}) if return_outputs else loss
 
@@ -127,7 +142,7 @@ def run(
         model=model,
         args=_arguments(training, work, quantized.is_quantized(model)),
         train_dataset=examples,
-        data_collator=partial(shared_prompt.collate, padding=tokenizer.pad_token_id),
+        data_collator=partial(packing.packed if packs() else shared_prompt.collate, padding=tokenizer.pad_token_id),
         processing_class=tokenizer,
         peft_config=_peft(lora, new_tokens) if lora else None,
         callbacks=[_stop_at(training.stop)] if training.stop else None,
@@ -180,6 +195,9 @@ def _arguments(training: Training, work: Path, is_quantized: bool) -> Any:
         **{checkpointing(SFTConfig): False},
         use_cpu=not gpu,
         dataloader_pin_memory=False,
+        # A card would wait for batches to be put together, which a CPU's own steps hardly notice.
+        dataloader_num_workers=min(4, os.cpu_count() or 1) if gpu else 0,
+        dataloader_persistent_workers=gpu,
         ddp_find_unused_parameters=False,
         report_to="none",
         disable_tqdm=True,
@@ -187,10 +205,18 @@ def _arguments(training: Training, work: Path, is_quantized: bool) -> Any:
     )
 
 
+GPU_TIMES = 8
+"""A recipe's micro-batches suit a CPU's caches; a card, which waits for the next kernel with these, takes so many at
+once (the embedded base: 1,000,000 tokens a second against 31,000, docs/LOG.md)."""
+
+
 def _micro_batches(training: Training) -> tuple[int, int]:
     """Examples of one, and how many a process takes a step; UserError where they can't be shared out evenly."""
+    import torch
+
     shared = processes.count()
-    micro = max(1, min(training.micro_batch, training.batch // shared))
+    most = training.micro_batch * (GPU_TIMES if torch.cuda.is_available() else 1)
+    micro = max(1, min(most, training.batch // shared))
     accumulated = max(1, training.batch // (micro * shared))
     if shared > 1 and micro * accumulated * shared != training.batch:
         raise UserError(f"a step of {training.batch} examples can't be shared out among {shared} processes")

@@ -117,7 +117,7 @@ def _step(model: Any, rows: list[dict[str, Any]], micro: int, plain: bool, devic
             if plain:
                 loss = model(input_ids=ids, labels=labels, num_items_in_batch=count).loss
             else:
-                logits, targets = target_logits(model, ids, labels)
+                logits, targets = target_logits(model, {"input_ids": ids, "labels": labels})
                 loss = cross_entropy(logits.float(), targets, reduction="sum") / count
         loss.backward()
         total += float(loss.detach())

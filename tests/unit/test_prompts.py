@@ -50,6 +50,17 @@ def test_a_digest_stays_under_a_thousand_tokens_at_any_budget(variables: int, ch
     assert len(TOKEN.findall(text)) < 1000
 
 
+def test_version_3_lists_more_of_the_best_where_they_are_short() -> None:
+    shown = {}
+    for variables in (4, 8, 20, 46):
+        space = CategoricalSpace("s", [Variable(f"v{i}", ("0", "1", "2", "3")) for i in range(variables)])
+        rng = random.Random(0)
+        archs = list(dict.fromkeys(space.sample(rng) for _ in range(100)))
+        texts = [prompts.digest(space, archs, list(range(len(archs))), version=version) for version in (2, 3)]
+        shown[variables] = tuple(text.count("<g") for text in texts)
+    assert shown == {4: (12, 64), 8: (12, 50), 20: (7, 21), 46: (3, 9)}
+
+
 @pytest.mark.parametrize("version", prompts.DIGEST_VERSIONS)
 def test_the_order_of_the_history_does_not_matter(version: int) -> None:
     made = draw(4)

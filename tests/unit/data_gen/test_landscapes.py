@@ -143,6 +143,19 @@ def test_some_digests_have_advice_and_labels_may_take_it() -> None:
             Landscapes(landscapes=1, **wrong)
 
 
+def test_labels_may_take_advice_that_no_digest_shows() -> None:
+    plain, taught = (Landscapes(landscapes=1, draws=16, taught=share) for share in (0.0, 1.0))
+    pairs = [both for unit in range(6) for both in zip(plain.examples(unit), taught.examples(unit), strict=True)]
+    pairs = [(a, b) for a, b in pairs if a.role == "navigator" and a.source == b.source]
+    assert not any("<advice>" in b.prompt for _, b in pairs)
+    first = [(a, b) for a, b in pairs[::2]]  # of each landscape; behind it other numbers are drawn
+    assert sum(a.completion != b.completion for a, b in first) > len(first) / 3
+    assert "taught" in taught.settings()
+    for wrong in ({"draws": 16, "taught": -0.1}, {"taught": 0.5}):
+        with pytest.raises(UserError, match="--taught"):
+            Landscapes(landscapes=1, **wrong)
+
+
 @pytest.mark.parametrize("draws", [-1, 1, 4])
 def test_too_few_draws_are_refused(draws: int) -> None:
     with pytest.raises(UserError, match="--draws"):

@@ -46,7 +46,7 @@ def gradients(model: Any, rows: list[dict[str, list[int]]]) -> torch.Tensor:
     model.train()
     model.zero_grad()
     for row in rows:
-        logits_NV, targets_N = loss.target_logits(model, *(torch.tensor([row[c]]) for c in ("input_ids", "labels")))
+        logits_NV, targets_N = loss.target_logits(model, {c: torch.tensor([row[c]]) for c in ("input_ids", "labels")})
         cross_entropy(logits_NV.float(), targets_N).backward()
     found = [w.grad.flatten() for _, w in sorted(model.named_parameters()) if w.requires_grad]
     return torch.cat(found).double()

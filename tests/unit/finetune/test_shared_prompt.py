@@ -22,8 +22,7 @@ def model() -> Any:
 
 
 def _logits(model: Any, rows: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-    batch = shared_prompt.collate(rows, 0)
-    return loss.target_logits(model, batch["input_ids"], batch["labels"], batch.get("parts"))
+    return loss.target_logits(model, shared_prompt.collate(rows, 0))
 
 
 def _gradient(model: Any, rows: list[dict[str, Any]]) -> torch.Tensor:
