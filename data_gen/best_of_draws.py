@@ -26,8 +26,8 @@ def best_of_draws(
     times: int = 1,
     advice_AV: Ints | None = None,
 ) -> list[Ints]:
-    """So many times, the best of so many draws, and of half of the advice, by the noise-free value, best first, shape (at most
-    20, V): feasible, distinct, none of them evaluated. Random points where fewer than two were evaluated."""
+    """So many times, the best of so many draws, and of half of the advice, by the noise-free value, best first, shape
+    (at most 20, V): feasible, distinct, none of them evaluated. Random points where fewer than two were evaluated."""
     if len(history.y_M) < 2:
         x_NV = made.random_points(times * draws, rng)
     else:

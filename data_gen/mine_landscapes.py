@@ -97,19 +97,7 @@ class Landscapes:
 
     def settings(self) -> dict[str, Any]:
         """What the manifest says."""
-        names = (
-            "landscapes",
-            "first_seed",
-            "large",
-            "huge",
-            "real",
-            "digests",
-            "draws",
-            "answers",
-            "advised",
-            "taught",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "form"}
 
     def examples(self, unit: int) -> Iterator[Example]:
         """All examples of one landscape (the same in every process)."""
