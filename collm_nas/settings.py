@@ -147,7 +147,7 @@ class Settings:
     def _check_preset(self) -> None:
         if self.preset is not None:
             _one_of("preset", self.preset, tuple(PRESETS))
-            if self.model in (None, "embedded"):
+            if self.model is None or self.model in EMBEDDED:
                 raise UserError(
                     f"--preset {self.preset} needs a chat model, which the embedded one is not; give --model DIR, or "
                     "--model smollm2"
@@ -220,6 +220,10 @@ class Settings:
         return options
 
 
+EMBEDDED = ("embedded", "embedded-wide")
+"""Models that the package carries, by name."""
+
+
 def of(options: Mapping[str, Any]) -> Settings:
     """The settings with these options, and those of their preset where they say nothing."""
     return Settings(**{**PRESETS.get(str(options.get("preset")), {}), **options})
@@ -227,8 +231,8 @@ def of(options: Mapping[str, Any]) -> Settings:
 
 def _name(model: Any) -> str | None:
     """How a model is told from another: a folder by its absolute path, an engine object by its type."""
-    if model is None or model == "embedded":
-        return None if model is None else "embedded"
+    if model is None or model in (*EMBEDDED, "smollm2"):
+        return None if model is None else str(model)
     return str(Path(model).expanduser().resolve()) if isinstance(model, str | Path) else type(model).__name__
 
 

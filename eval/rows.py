@@ -34,7 +34,7 @@ class Row:
         """The model folder of a row that has one."""
         if self.name != MODEL_ROW:
             return None
-        return located(Path(dict(self.options).get("model", EMBEDDED.name)).expanduser())
+        return located(Path(dict(self.options).get("model", EMBEDDED.name)).expanduser(), tuned=self.tuned)
 
     @property
     def tuned(self) -> bool:

@@ -122,7 +122,8 @@ def _foreign(model: Path, name: str, out: Path) -> Base:
         tok.save_pretrained(part)
         part.rename(extended)
     # A model that a package carries goes by its name, which holds on every machine; a folder by the way to it.
-    named = name if not Path(name).expanduser().exists() else os.path.relpath(model.resolve(), out.resolve())
+    by_path = Path(name).expanduser().resolve() == model.resolve()
+    named = os.path.relpath(model.resolve(), out.resolve()) if by_path else name
     return Base(model, extended, f"{name}, a language model that was trained by others,", named=named)
 
 

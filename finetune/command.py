@@ -25,13 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR|NAME",
-        help="give this model's base new adapters: embedded, smollm2, or a folder",
+        help="give this model's base new adapters: embedded, embedded-wide, smollm2, or a folder",
     )
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="embedded (from scratch: an hour of one core), adapters (default with --model: minutes), smollm2 (hours), "
-        "tiny; grpo (the Navigator of --model goes on learning by what its strategies bring), dpo (by pairs of them)",
+        help="embedded (from scratch: minutes of a GPU, a day of two cores), adapters (default with --model: minutes), "
+        "smollm2 (hours), tiny; grpo (the Navigator of --model goes on learning by what its strategies bring), dpo (by "
+        "pairs of them)",
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML that changes the recipe, e.g. navigator: {steps: 50}"

@@ -120,30 +120,30 @@ EMBEDDED = Recipe(
     name="embedded",
     base=(
         Training(
-            steps=4200,
-            batch=64,
+            steps=1000,
             warmup=60,
             optimum_only=True,
             learning_rate=1.5e-3,
             muon_rate=0.03,
-            final=0.1,
-            validate_every=300,
+            final=0.3,
+            save_every=500,
         ),
         Training(
-            steps=1800,
-            batch=64,
+            steps=860,
             warmup=30,
-            generator_share=0.25,
-            learning_rate=5e-4,
-            muon_rate=0.01,
-            validate_every=300,
+            generator_share=0.15,
+            learning_rate=1.2e-3,
+            muon_rate=0.025,
+            final=0.02,
+            save_every=30,
             seed=1,
         ),
     ),
-    navigator=Training(steps=100, learning_rate=3e-4, warmup=10, validate_every=100),
-    generator=Training(steps=100, learning_rate=3e-4, warmup=10, validate_every=100),
+    navigator=Training(steps=24, batch=64, learning_rate=3e-4, warmup=5, validate_every=24, save_every=8),
+    generator=Training(steps=40, batch=64, learning_rate=3e-4, warmup=5, validate_every=40, save_every=20),
+    shape=Shape(width=192, layers=6, heads=6, feed_forward=512, initial=0.07),
 )
-"""The shipped model."""
+"""The shipped model: eight minutes of a graphics card, or a day of two cores."""
 
 ADAPTERS = Recipe(
     name="adapters",

@@ -38,7 +38,7 @@ class ModelFolder:
 
         `tuned` False leaves adapters aside, whether it has any or not. The name `smollm2` is a folder, too.
         """
-        model = located(model)
+        model = located(model, tuned=tuned)
         if not model.is_dir():
             raise UserError(f"the model folder {model} does not exist; it should hold base, navigator, generator")
         base = _base(model)
@@ -48,7 +48,8 @@ class ModelFolder:
             if navigator or generator:
                 raise UserError("adapters were given for a search by an untuned model; leave them out")
             own = model / "manifest.json"
-            return ModelFolder(base, {}, {"base": _read_manifest(own, "base")} if own.is_file() else {})
+            known = own.is_file() and base in (model, model / "base")  # a base by others knows nothing of ours
+            return ModelFolder(base, {}, {"base": _read_manifest(own, "base")} if known else {})
         adapters = {"navigator": navigator or model / "navigator", "generator": generator or model / "generator"}
         for role, path in adapters.items():
             if not (path / "adapter_config.json").is_file():
@@ -112,16 +113,23 @@ class ModelFolder:
         }
 
 
-EMBEDDED = Path(api.__file__).parent / "models" / "embedded"
+_SHIPPED = Path(api.__file__).parent / "models"
+EMBEDDED = _SHIPPED / "embedded"
 """The model that our package ships."""
+WIDE = _SHIPPED / "embedded-wide"
+"""The larger one, for larger spaces."""
+SMOLLM2 = _SHIPPED / smollm2.NAME
+"""The adapters that it ships for a model of another package."""
 
 
-def located(model: Path) -> Path:
-    """The folder of a model that was given by path, or by the name of one that a package carries."""
-    if str(model) == EMBEDDED.name:
-        return EMBEDDED
+def located(model: Path, *, tuned: bool = False) -> Path:
+    """The folder of a model that was given by path, or by the name of one that a package carries; `tuned`: with our
+    adapters where there are any."""
+    for ours in (EMBEDDED, WIDE):
+        if str(model) == ours.name:
+            return ours
     if str(model) == smollm2.NAME and not model.exists():
-        return smollm2.folder()
+        return SMOLLM2 if tuned else smollm2.folder()
     return model
 
 

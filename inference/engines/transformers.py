@@ -13,6 +13,7 @@ import numpy as np
 
 from collm_nas.api import Request, UserError
 from collm_nas.traces import Trace
+from inference import new_tokens
 from inference.engines._local import Answer, LocalEngine, check_sampling
 from inference.folder import ModelFolder
 from inference.quiet import quietly
@@ -215,6 +216,7 @@ def _adapt(base: Any, folder: ModelFolder) -> Any:
                 tuned = PeftModel.from_pretrained(base, str(path), adapter_name=role, local_files_only=True)
             else:
                 tuned.load_adapter(str(path), adapter_name=role, local_files_only=True)
+    new_tokens.keep(tuned)
     return tuned.eval()
 
 

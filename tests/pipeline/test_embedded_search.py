@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -174,3 +175,21 @@ def test_doctor_finds_nothing_missing(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "MISSING" not in out and "digits-cells" in out and "loads (compact encoding" in out
+
+
+def test_the_wide_model_goes_by_its_name_and_reads_hints_and_advice(tmp_path: Path) -> None:
+    line = "search --model embedded-wide --advisor gp --budget 15 --seed 0 --out"
+    assert main([*line.split(), str(tmp_path / "run"), "--hint", "prefer conv3"]) == 0
+    events = [json.loads(row) for row in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    asked = [e["prompt"] for e in events if e["event"] == "prompt" and e["role"] == "navigator"]
+    assert asked and all("<hint>" in text and "<advice>" in text for text in asked)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["counts_by_proposer"]["model"]["evaluated"] == 5 and result["seen"] == "unseen"
+
+
+def test_the_models_of_the_package_are_what_their_manifests_say() -> None:
+    for folder in EMBEDDED.parent.iterdir():
+        told = json.loads((folder / "manifest.json").read_text())
+        for name, sha in told["weights"].items():
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha, f"{folder.name}/{name}"
+        assert told["sources"] == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,41 @@ def test_the_engine_reads_each_role_s_own_tokens(tuned: Path) -> None:
         assert torch.equal(read, rows[-1])
 
 
+def test_embeddings_are_put_together_once_until_they_change(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from inference.engines.transformers import create
+
+    engine = create(tuned)
+    ids = torch.tensor([engine.tokenizer("<digest><ea0>b1<r0>a0 best<nav>")["input_ids"]])
+    known = len(engine.tokenizer)  # the rows beyond are padding that nothing learns
+    base: Any = AutoModelForCausalLM.from_pretrained(engine.folder.base)
+    base.resize_token_embeddings(len(engine.tokenizer), pad_to_multiple_of=64, mean_resizing=False)
+    plain = PeftModel.from_pretrained(base, tuned / "navigator", adapter_name="navigator").eval()
+    plain.load_adapter(tuned / "generator", adapter_name="generator")
+    copies: list[Any] = []
+    copy = torch.Tensor.index_copy
+    monkeypatch.setattr(torch.Tensor, "index_copy", lambda *a, **k: copies.append(0) or copy(*a, **k))
+    for role in ("navigator", "generator", "navigator", "generator"):
+        for model in (engine.model, plain):
+            model.set_adapter(role)
+        with torch.no_grad():
+            before = len(copies)
+            ours = engine.model(input_ids=ids).logits[..., :known]
+            made = len(copies) - before
+            assert torch.equal(ours, plain(input_ids=ids).logits[..., :known])
+    assert made == 0
+    for model in (engine.model, plain):
+        (rows,) = {id(w): w for name, w in model.named_parameters() if "delta.generator" in name}.values()
+        with torch.no_grad():
+            rows += 1.0
+    with torch.no_grad():
+        changed = engine.model(input_ids=ids).logits[..., :known]
+        assert torch.equal(changed, plain(input_ids=ids).logits[..., :known]) and not torch.allclose(changed, ours)
+
+
 def test_merged_models_say_what_base_and_adapter_say(tuned: Path, base: Path) -> None:
     """The rows of the new tokens, which only the adapters have, are in the merged embeddings."""
     import torch
@@ -191,7 +227,7 @@ def test_its_navigator_goes_on_learning_from_pairs(tuned: Path, tmp_path: Path) 
     """trl makes its reference without the weights of new tokens: with these it starts at the loss of a coin."""
     from safetensors.torch import load_file
 
-    few = ["--landscapes", "3", "--digests", "2", "--longest", "15", "--strategies", "4", "--batches", "1"]
+    few = ["--landscapes", "8", "--digests", "2", "--longest", "15", "--strategies", "4", "--batches", "1"]
     small = ["--margin", "0", "--large", "0", "--huge", "0", "--real", "0", "--processes", "1"]
     mine = ["mine", "--source", "hindsight", "--model", str(tuned), *few, *small]
     assert main([*mine, "--out", str(tmp_path / "pairs")]) == 0
