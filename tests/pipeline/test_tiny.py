@@ -151,7 +151,7 @@ def test_a_base_that_reads_other_digests_is_refused(work: Path, capsys: pytest.C
     assert main([*mine, "--out", str(work / "old")]) == 0
     tune = ["finetune", "--model", str(work / "model"), "--dataset", str(work / "old"), "--out", str(work / "none")]
     assert main(tune) == 2
-    assert "mine it again with --digest-version 2" in " ".join(capsys.readouterr().err.split())
+    assert "mine it again with --digest-version 3" in " ".join(capsys.readouterr().err.split())
     assert not (work / "none").exists()
 
 

@@ -17,7 +17,6 @@ def test_all_loops_end_at_the_same_loss(lora: bool, tmp_path: Path) -> None:
     mine(Landscapes(landscapes=12, form=Form(targets=1), large=0.0, huge=0.0, real=0.0), tmp_path / "mined")
     case = Case(tmp_path / "mined", tmp_path, lora, 4, 4)
     found = [ours(case), loop(case, plain=False), loop(case, plain=True)]
-    assert [one["loss"] for one in found] == pytest.approx(
-        [found[0]["loss"]] * 3, abs=1e-2
-    )  # adapters begin at other random weights
+    apart = 1e-2 * found[0]["loss"] if lora else 1e-2  # adapters begin at other random weights
+    assert [one["loss"] for one in found] == pytest.approx([found[0]["loss"]] * 3, abs=apart)
     assert min(one["tokens_per_second"] for one in found) > 0
