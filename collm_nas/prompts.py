@@ -13,7 +13,7 @@ in `DIGEST_VERSIONS` is refused. Its parts, in order:
     <hint>     only with one: of each variable that it speaks of, the choices that it is for (from version 2 on)
     <best>     the best distinct architectures, best first: pairs, <g{level}> = distance to the best in fitness; in
                version 3 about four times as many, so that what several changes do together can be read
-    <advice>   only with an advisor: architectures that a classical optimiser would try next, in its order (as hints)
+    <advice>   only with an advisor: architectures that a classical optimiser would try next, in its order (not in 1)
     <past>     its own last three strategies, oldest first: first anchor, <roam{n}>, <gain{n}> = what it brought
     <nav>      the role
 

@@ -231,7 +231,7 @@ def of(options: Mapping[str, Any]) -> Settings:
 
 def _name(model: Any) -> str | None:
     """How a model is told from another: a folder by its absolute path, an engine object by its type."""
-    if model is None or model in (*EMBEDDED, "smollm2"):
+    if model is None or model in EMBEDDED or (model == "smollm2" and not Path(model).exists()):
         return None if model is None else str(model)
     return str(Path(model).expanduser().resolve()) if isinstance(model, str | Path) else type(model).__name__
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="embedded (from scratch: minutes of a GPU, a day of two cores), adapters (default with --model: minutes), "
+        help="embedded (from scratch: minutes of a GPU, hours without), adapters (default with --model: minutes), "
         "smollm2 (hours), tiny; grpo (the Navigator of --model goes on learning by what its strategies bring), dpo (by "
         "pairs of them)",
     )

@@ -143,7 +143,7 @@ EMBEDDED = Recipe(
     generator=Training(steps=40, batch=64, learning_rate=3e-4, warmup=5, validate_every=40, save_every=20),
     shape=Shape(width=192, layers=6, heads=6, feed_forward=512, initial=0.07),
 )
-"""The shipped model: eight minutes of a graphics card, or a day of two cores."""
+"""The model `embedded-wide`: minutes of a graphics card. (`embedded` is of commit 1ba4c13.)"""
 
 ADAPTERS = Recipe(
     name="adapters",

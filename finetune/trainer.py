@@ -69,6 +69,13 @@ def packs() -> bool:
     return torch.cuda.is_available() and processes.count() == 1
 
 
+def order(lengths: Sequence[int], training: Training) -> list[int]:
+    """The order in which a training takes the examples of these lengths."""
+    if packs():
+        return any_order(len(lengths), training.seed)
+    return mixed_order(lengths, _micro_batches(training)[0], training.seed)
+
+
 def _target_only(training: Training, marks: Sequence[int]) -> type[SFTTrainer]:
     """SFTTrainer with our loss, which logs its pace, with the recipe's order and optimiser; `marks`: tokens of which
     the first begins a strategy's first anchor, and the second ends it."""
@@ -79,10 +86,7 @@ def _target_only(training: Training, marks: Sequence[int]) -> type[SFTTrainer]:
         pace = Pace()
 
         def _get_train_sampler(self, *_: Any) -> list[int]:
-            args = self.args
-            if packs():
-                return any_order(len(self.train_dataset), args.seed)
-            return mixed_order(self.train_dataset["length"], args.per_device_train_batch_size, args.seed)
+            return order(self.train_dataset["length"], training)
 
         optimizer: Any
 
@@ -212,10 +216,8 @@ once (the embedded base: 1,000,000 tokens a second against 31,000, docs/LOG.md).
 
 def _micro_batches(training: Training) -> tuple[int, int]:
     """Examples of one, and how many a process takes a step; UserError where they can't be shared out evenly."""
-    import torch
-
     shared = processes.count()
-    most = training.micro_batch * (GPU_TIMES if torch.cuda.is_available() else 1)
+    most = training.micro_batch * (GPU_TIMES if packs() else 1)  # unpacked, a whole step would have one length
     micro = max(1, min(most, training.batch // shared))
     accumulated = max(1, training.batch // (micro * shared))
     if shared > 1 and micro * accumulated * shared != training.batch:

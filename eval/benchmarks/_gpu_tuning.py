@@ -63,9 +63,8 @@ def _speed(
 ) -> dict[str, Any]:
     from finetune import trainer
 
-    micro_batch = min(training.micro_batch, training.batch)
     lengths: list[int] = list(examples["length"])
-    order = trainer.mixed_order(lengths, micro_batch, training.seed)
+    order = trainer.order(lengths, training)
     steps = min(training.steps, len(order) // training.batch)  # within one pass over the examples
     trainer.run(make(), tok, examples, replace(training, steps=WARM_UP), work / "warm-up", lora)
     done = trainer.run(make(), tok, examples, replace(training, steps=steps), work / "timed", lora)

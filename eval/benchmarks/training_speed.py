@@ -63,7 +63,7 @@ def ours(case: Case) -> dict[str, float]:
         done = trainer.run(model, tok, examples, training, Path(work), lora, shown=shown)
     rows = [row for row in done.state.log_history if "loss" in row]
     assert [row["step"] for row in rows] == [case.steps // 2, case.steps]
-    order = trainer.mixed_order(examples["length"], min(training.micro_batch, training.batch), training.seed)
+    order = trainer.order(examples["length"], training)
     timed = order[case.steps // 2 * case.batch : case.steps * case.batch]
     lengths = list(examples["length"])
     tokens = sum(lengths[i] for i in timed)
@@ -82,7 +82,7 @@ def loop(case: Case, plain: bool) -> dict[str, float]:
     weights = [w for w in model.to(device).train().parameters() if w.requires_grad]
     optimizer = torch.optim.AdamW(weights, training.learning_rate, training.betas, weight_decay=training.decay)
     micro = min(training.micro_batch, training.batch)
-    order = trainer.mixed_order(examples["length"], micro, training.seed)
+    order = trainer.order(examples["length"], training)
     began, tokens = 0.0, 0
     losses: list[float] = []
     for step in range(case.steps):

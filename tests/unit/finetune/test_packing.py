@@ -62,3 +62,5 @@ def test_a_card_takes_larger_passes_of_examples_of_any_length(monkeypatch: pytes
     assert sorted(trainer.any_order(50, 3)) == list(range(50)) != trainer.any_order(50, 3)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert not trainer.packs()
+    unpacked = trainer._micro_batches(Training(steps=1, batch=64, micro_batch=16))
+    assert unpacked == (16, 2), "large passes would be steps of one length"
