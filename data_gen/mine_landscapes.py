@@ -42,6 +42,11 @@ OPTIONS = {
         "metavar": "P",
         "help": "share of --draws digests whose label may be such advice, shown or not (0)",
     },
+    "optimal": {
+        "type": "float",
+        "metavar": "P",
+        "help": "share of --draws answers that lead to the optimum all the same (0)",
+    },
     "answers": {"type": "int", "metavar": "N", "help": "of the Navigator's at a point, each from its own --draws (1)"},
 }
 """The options of this source, as literals: `mine --help` reads them from the file's text."""
@@ -62,6 +67,7 @@ class Landscapes:
     answers: int = 1
     advised: float = 0.0
     taught: float = 0.0
+    optimal: float = 0.0
     form: Form = field(default_factory=Form)
 
     name = "landscapes"
@@ -85,6 +91,8 @@ class Landscapes:
             )
         if not 0 <= self.taught <= 1 or (self.taught and self.draws == 0):
             raise UserError(f"--taught {self.taught} must be a share, 0 to 1, and needs --draws")
+        if not 0 <= self.optimal <= 1 or (self.optimal and self.draws == 0):
+            raise UserError(f"--optimal {self.optimal} must be a share, 0 to 1, and needs --draws (without, it is 1)")
         check_drawn(self.landscapes, self.first_seed, Mix(large=self.large, huge=self.huge, real=self.real))
 
     def units(self) -> int:
@@ -123,6 +131,8 @@ class Landscapes:
             advice_AV = advise(made, part, prompts.shown_advice(space), rng) if shown or taught else None
             drawn = best_of_draws(made, part, self.draws, rng, self.answers, advice_AV) if self.draws else []
             drawn = [x_BV for x_BV in drawn if len(x_BV) >= LEAST] or [best_BV]
+            if self.optimal:  # no draw from the generator otherwise: datasets of earlier commands stay the same
+                drawn = [best_BV if rng.random() < self.optimal else x_BV for x_BV in drawn]
             best, *others = [[architecture(space, x) for x in x_BV] for x_BV in drawn]
             near_cap = made.cap is not None and bool(made.cost(drawn[0][:1])[0] > 0.95 * made.cap)
             advice = [architecture(space, x) for x in advice_AV] if shown and advice_AV is not None else []

@@ -156,6 +156,23 @@ def test_labels_may_take_advice_that_no_digest_shows() -> None:
             Landscapes(landscapes=1, **wrong)
 
 
+def test_a_share_of_the_answers_leads_to_the_optimum_all_the_same() -> None:
+    def anchors(unit: int, **how: float) -> list[str]:
+        rows = Landscapes(landscapes=1, large=0, huge=0, real=0, draws=16, answers=8, **how).examples(unit)
+        answers = [text for row in rows if row.role == "navigator" for text in (row.completion, *row.others)]
+        return [answer.split("<a>")[1] for answer in answers]
+
+    half, none = [], []
+    for unit in range(4):
+        (optimum,) = set(anchors(unit, optimal=1.0))
+        half += [anchor == optimum for anchor in anchors(unit, optimal=0.5)]
+        none += [anchor == optimum for anchor in anchors(unit)]
+    assert np.mean(none) + 0.2 < np.mean(half) < 0.9
+    for wrong in ({"draws": 16, "optimal": 1.5}, {"optimal": 0.5}):
+        with pytest.raises(UserError, match="--optimal"):
+            Landscapes(landscapes=1, **wrong)
+
+
 @pytest.mark.parametrize("draws", [-1, 1, 4])
 def test_too_few_draws_are_refused(draws: int) -> None:
     with pytest.raises(UserError, match="--draws"):
