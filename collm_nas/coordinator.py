@@ -182,10 +182,10 @@ class Coordinator:
     def _longest(self, role: Role) -> int:
         """Token limit: characters of the longest legal answer (a token is at least one), which no grammar exceeds."""
         sample = self._space.format(next(self._space.all()), self._encoding)
-        n = len(self._space.variables)
         if role == "generator":
-            return max(2 * n, len(sample)) + _MARGIN + (16 if self._decoding == "json" else 0)
-        return (strategy.ANCHORS + 4) * 2 * n + 2 * _MARGIN
+            most = max(2 * len(self._space.variables), len(sample))
+            return most + _MARGIN + (16 if self._decoding == "json" else 0)
+        return strategy.longest(self._space) + _MARGIN
 
     def _constraint(self, role: Role) -> Constraint | None:
         if self._decoding == "free":

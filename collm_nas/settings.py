@@ -147,7 +147,7 @@ class Settings:
     def _check_preset(self) -> None:
         if self.preset is not None:
             _one_of("preset", self.preset, tuple(PRESETS))
-            if self.model is None or self.model in EMBEDDED:
+            if self.model in (None, EMBEDDED):
                 raise UserError(
                     f"--preset {self.preset} needs a chat model, which the embedded one is not; give --model DIR, or "
                     "--model smollm2"
@@ -220,8 +220,8 @@ class Settings:
         return options
 
 
-EMBEDDED = ("embedded", "embedded-wide")
-"""Models that the package carries, by name."""
+EMBEDDED = "embedded"
+"""The name of the model that the package carries."""
 
 
 def of(options: Mapping[str, Any]) -> Settings:
@@ -231,7 +231,7 @@ def of(options: Mapping[str, Any]) -> Settings:
 
 def _name(model: Any) -> str | None:
     """How a model is told from another: a folder by its absolute path, an engine object by its type."""
-    if model is None or model in EMBEDDED or (model == "smollm2" and not Path(model).exists()):
+    if model in (None, EMBEDDED) or (model == "smollm2" and not Path(model).exists()):
         return None if model is None else str(model)
     return str(Path(model).expanduser().resolve()) if isinstance(model, str | Path) else type(model).__name__
 

@@ -86,6 +86,12 @@ def regex(space: CategoricalSpace) -> str:
     return "".join(parts) + f"<roam[0-{ROAM_STEPS - 1}]><why[0-{len(REASONS) - 1}]>"
 
 
+def longest(space: CategoricalSpace) -> int:
+    """Characters of the longest compact spelling: its tokens, at most, for a model without our marks and pairs."""
+    n = len(space.variables)
+    return ANCHORS * len(f"<a>{n * 'a0'}") + len(f"<dir>{n * 'a0a0<s0>'}<roam0><why0>")
+
+
 def _parse_compact(text: str, space: CategoricalSpace) -> Strategy:
     space.check_compact()
     head, found, tail = text.partition("<dir>")

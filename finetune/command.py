@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR|NAME",
-        help="give this model's base new adapters: embedded, embedded-wide, smollm2, or a folder",
+        help="give this model's base new adapters: embedded, smollm2, or a folder",
     )
     parser.add_argument(
         "--recipe",

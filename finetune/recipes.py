@@ -138,12 +138,23 @@ EMBEDDED = Recipe(
             save_every=30,
             seed=1,
         ),
+        Training(
+            steps=180,
+            batch=64,
+            warmup=12,
+            generator_share=0.1,
+            learning_rate=5e-4,
+            muon_rate=0.011,
+            final=0.02,
+            save_every=10,
+            seed=2,
+        ),
     ),
-    navigator=Training(steps=24, batch=64, learning_rate=3e-4, warmup=5, validate_every=24, save_every=8),
+    navigator=Training(steps=16, batch=64, learning_rate=3e-4, warmup=5, validate_every=16, save_every=8),
     generator=Training(steps=40, batch=64, learning_rate=3e-4, warmup=5, validate_every=40, save_every=20),
     shape=Shape(width=192, layers=6, heads=6, feed_forward=512, initial=0.07),
 )
-"""The model `embedded-wide`: minutes of a graphics card. (`embedded` is of commit 1ba4c13.)"""
+"""The model `embedded`: minutes of a graphics card; its card says on which data."""
 
 ADAPTERS = Recipe(
     name="adapters",

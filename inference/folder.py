@@ -116,8 +116,6 @@ class ModelFolder:
 _SHIPPED = Path(api.__file__).parent / "models"
 EMBEDDED = _SHIPPED / "embedded"
 """The model that our package ships."""
-WIDE = _SHIPPED / "embedded-wide"
-"""The larger one, for larger spaces."""
 SMOLLM2 = _SHIPPED / smollm2.NAME
 """The adapters that it ships for a model of another package."""
 
@@ -125,9 +123,8 @@ SMOLLM2 = _SHIPPED / smollm2.NAME
 def located(model: Path, *, tuned: bool = False) -> Path:
     """The folder of a model that was given by path, or by the name of one that a package carries; `tuned`: with our
     adapters where there are any."""
-    for ours in (EMBEDDED, WIDE):
-        if str(model) == ours.name:
-            return ours
+    if str(model) == EMBEDDED.name:
+        return EMBEDDED
     if str(model) == smollm2.NAME and not model.exists():
         return SMOLLM2 if tuned else smollm2.folder()
     return model

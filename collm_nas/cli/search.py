@@ -69,7 +69,7 @@ def _add_models(group: Any) -> None:
     group.add_argument(
         "--model",
         metavar="DIR",
-        help="folder with base, navigator and generator; embedded (default), embedded-wide, smollm2",
+        help="folder with base, navigator and generator; embedded (default), smollm2",
     )
     group.add_argument("--navigator", metavar="DIR", help="another Navigator adapter")
     group.add_argument("--generator", metavar="DIR", help="another Generator adapter")

@@ -56,7 +56,6 @@ CASES = [
     (f"{T} --interactive", "--interactive is for tuned models, not for --optimizer random"),
     (f"{T} --advisor gp", "--advisor is for tuned models, not for --optimizer random"),
     (f"{M} --advisor gq", "--advisor 'gq' is unknown; legal: aging-evolution"),
-    (f"{M} --advisor gp", "--advisor: this model never learnt to read advice"),
     (f"{T} --top-p 0", "--top-p must be a number above 0, and at most 1 (nothing is cut), but is 0"),
     (
         f"{M} --top-p 0.9 --sampling reweighted",

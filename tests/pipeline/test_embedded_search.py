@@ -177,8 +177,8 @@ def test_doctor_finds_nothing_missing(capsys: pytest.CaptureFixture[str]) -> Non
     assert "MISSING" not in out and "digits-cells" in out and "loads (compact encoding" in out
 
 
-def test_the_wide_model_goes_by_its_name_and_reads_hints_and_advice(tmp_path: Path) -> None:
-    line = "search --model embedded-wide --advisor gp --budget 15 --seed 0 --out"
+def test_the_model_reads_hints_and_advice(tmp_path: Path) -> None:
+    line = "search --advisor gp --budget 15 --seed 0 --out"
     assert main([*line.split(), str(tmp_path / "run"), "--hint", "prefer conv3"]) == 0
     events = [json.loads(row) for row in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
     asked = [e["prompt"] for e in events if e["event"] == "prompt" and e["role"] == "navigator"]

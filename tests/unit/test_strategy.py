@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collm_nas import strategy
+from collm_nas import spaces, strategy
 from collm_nas.api import UserError
 from collm_nas.evaluators.landscape import draw
 from collm_nas.spaces.base import CategoricalSpace
@@ -36,6 +36,7 @@ def test_the_grammar_accepts_what_is_rendered(seed: int, draw_seed: int) -> None
     space = draw(seed).space
     text = _random_strategy(space, random.Random(draw_seed)).compact(space)
     assert re.fullmatch(strategy.regex(space), text)
+    assert len(text) <= strategy.longest(space)
     assert not re.fullmatch(strategy.regex(space), text[:-1])
     assert not re.fullmatch(strategy.regex(space), text.replace("<dir>", ""))
 
@@ -45,3 +46,9 @@ def test_what_is_no_strategy_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as caught:
         Strategy.parse(text, draw(0).space)
     assert "\n" not in str(caught.value)
+
+
+def test_a_strategy_in_which_all_is_active_is_as_long_as_the_longest() -> None:
+    space = spaces.load("digits-cells")
+    text = _random_strategy(space, random.Random(0)).compact(space)
+    assert len(text) == strategy.longest(space)

@@ -49,7 +49,7 @@ def test_a_step_is_shared_out_among_processes(monkeypatch: pytest.MonkeyPatch) -
 def test_two_processes_write_one_folder_and_learn_the_same(tmp_path: Path) -> None:
     """Gradients are shared in the forward pass of the whole model alone, which our loss goes around."""
     mine(
-        Landscapes(landscapes=30, form=Form(targets=2, digest_version=1, hinted=0.0), large=0.0, huge=0.0, real=0.0),
+        Landscapes(landscapes=30, form=Form(targets=2, hinted=0.0), large=0.0, huge=0.0, real=0.0),
         tmp_path / "data",
     )
     (tmp_path / "four.yaml").write_text("navigator: {micro_batch: 4}\ngenerator: {micro_batch: 4}")
