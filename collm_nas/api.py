@@ -126,6 +126,17 @@ class Evaluation:
     error: float | None = None
 
 
+class EvaluationError(Exception):
+    """Why an evaluator could not score an architecture, in one line: recorded, and the search goes on.
+
+    `everywhere`: it looks like a mistake that every architecture would meet (a command that is not there); before the
+    first evaluation that succeeds it ends the search at once."""
+
+    def __init__(self, reason: str, *, everywhere: bool = False) -> None:
+        super().__init__(reason)
+        self.everywhere = everywhere
+
+
 class Evaluator(Protocol):
     """Scores architectures. `report` is read once, for the chosen architecture only.
 

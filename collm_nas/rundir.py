@@ -72,9 +72,11 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], out: Path | None)
 
 def _check_protocol(old: Mapping[str, Any], new: Mapping[str, Any], refuse: Any) -> None:
     if old.get("source") != new.get("source") or old.get("function") != new.get("function"):
-        raise refuse("the evaluator", _evaluator(old), _evaluator(new))
+        raise refuse("the evaluator", evaluator_name(old), evaluator_name(new))
+    if old.get("command") != new.get("command"):
+        raise refuse("--evaluator-cmd", old["command"], new["command"])
     if old.get("sha256") != new.get("sha256"):
-        raise refuse("--table", _evaluator(old), _evaluator(new))
+        raise refuse("--table", _hashed(old), _hashed(new))
     for key in ("fitness", "report"):
         if old.get(key) != new.get(key):
             raise refuse(f"--{key}", repr(old.get(key)), repr(new.get(key)))
@@ -92,9 +94,13 @@ def flat(protocol: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _evaluator(protocol: Mapping[str, Any]) -> str:
-    name = protocol.get("table") or protocol.get("function") or protocol.get("source")
-    return f"{name}" + (f" (sha256 {protocol['sha256'][:12]}…)" if protocol.get("sha256") else "")
+def evaluator_name(protocol: Mapping[str, Any]) -> str:
+    """What scored, in a word: the table, function or command, else the kind of evaluator."""
+    return str(next((protocol[key] for key in ("table", "function", "command", "source") if protocol.get(key)), "?"))
+
+
+def _hashed(protocol: Mapping[str, Any]) -> str:
+    return evaluator_name(protocol) + (f" (sha256 {protocol['sha256'][:12]}…)" if protocol.get("sha256") else "")
 
 
 def _check_options(old: Mapping[str, Any], new: Mapping[str, Any], refuse: Any) -> None:

@@ -14,7 +14,7 @@ from eval.page import UNITS, card, duration, flat, key, magnitude, number, page,
 Json = Mapping[str, Any]
 HUES, DASHES = 6, ("", "7 4", "2 3")
 """Colours of lines, and their dashes from the seventh line on; a nineteenth begins again."""
-MEASURE = ("space", "space_sha256", "sha256", "fitness", "table", "function", "source", "supernet")
+MEASURE = ("space", "space_sha256", "sha256", "fitness", "table", "function", "command", "source", "supernet")
 """Keys of a protocol without which two fitnesses are not comparable."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collm_nas.api import UserError
+from collm_nas.rundir import evaluator_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,9 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _require_supernet(run: Path, protocol: Mapping[str, Any]) -> None:
     if protocol.get("source") != "supernet":
-        scored = protocol.get("table") or protocol.get("function") or protocol.get("source") or "something else"
         raise UserError(
-            f"{run} was scored by {scored}, which holds no weights; export takes a run of "
+            f"{run} was scored by {evaluator_name(protocol)}, which holds no weights; export takes a run of "
             "`collm-nas search --supernet F --data DIR`"
         )
 

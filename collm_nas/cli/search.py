@@ -35,6 +35,11 @@ def _add_problem(group: Any) -> None:
     group.add_argument(
         "--evaluator", metavar="MODULE:OBJECT", help="a Python function of an architecture, instead of a table"
     )
+    group.add_argument(
+        "--evaluator-cmd", metavar="CMD", help="a command that scores {arch.json}, or {arch}: prints its fitness last"
+    )
+    group.add_argument("--evaluator-timeout", type=number, metavar="S", help="end an evaluation after S seconds")
+    group.add_argument("--evaluator-retries", type=whole, metavar="N", help="try a failed command N times more (0)")
     group.add_argument("--supernet", metavar="F", help="a supernet: folder of a training, checkpoint or MODULE:OBJECT")
     group.add_argument("--data", metavar="DIR", help="images to score subnets on: a folder, Parquet files or digits")
     group.add_argument("--valid", type=number, metavar="X", help="share or number of train images held out (0.1)")
@@ -230,18 +235,24 @@ def _free_folder() -> Path:
 def _problem(args: argparse.Namespace) -> tuple[Any, Any]:
     from collm_nas import spaces
 
-    chosen = [name for name in ("table", "supernet", "evaluator") if getattr(args, name)]
-    if len(chosen) > 1:
-        raise UserError(f"--{chosen[0]} and --{chosen[1]} both score architectures; give one of them")
-    _require_owner(args, "evaluator" not in chosen and "supernet" not in chosen, ("fitness", "report"), "--table")
-    _require_owner(args, "supernet" in chosen, ("data", "valid", "protocol", "race", "device"), "--supernet")
+    given = [name for name in ("table", "supernet", "evaluator", "evaluator_cmd") if getattr(args, name)]
+    if len(given) > 1:
+        raise UserError(f"{_option(given[0])} and {_option(given[1])} both score architectures; give one of them")
+    chosen = given[0] if given else "table"
+    _require_owner(args, chosen in ("table", "evaluator_cmd"), ("fitness",), "--table or --evaluator-cmd")
+    _require_owner(args, chosen == "table", ("report",), "--table")
+    _require_owner(args, chosen == "supernet", ("data", "valid", "protocol", "race", "device"), "--supernet")
+    _require_owner(args, chosen == "evaluator_cmd", ("evaluator_timeout", "evaluator_retries"), "--evaluator-cmd")
     if args.supernet:
         return _supernet(args)
+    if args.evaluator_cmd:
+        return _command(args)
     name = args.space or DEFAULT
     table = args.table or (DEFAULT if name == DEFAULT and not args.evaluator else None)
     if table is None and not args.evaluator:
         raise UserError(
-            f"--space {name} needs something to score it: give --table FILE, --supernet F or --evaluator MODULE:OBJECT"
+            f"--space {name} needs something to score it: give --table FILE, --supernet F, "
+            "--evaluator MODULE:OBJECT or --evaluator-cmd COMMAND"
         )
     space = spaces.load(name)
     return space, (_table(space, table, args) if table else _function(space, args.evaluator))
@@ -250,7 +261,13 @@ def _problem(args: argparse.Namespace) -> tuple[Any, Any]:
 def _require_owner(args: argparse.Namespace, owned: bool, names: Sequence[str], owner: str) -> None:
     for name in names:
         if getattr(args, name) is not None and not owned:
-            raise UserError(f"--{name} is for {owner}, which is not what scores architectures here; leave it out")
+            raise UserError(
+                f"{_option(name)} is for {owner}, which is not what scores architectures here; leave it out"
+            )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _supernet(args: argparse.Namespace) -> tuple[Any, Any]:
@@ -277,6 +294,24 @@ def _table(space: Any, table: str, args: argparse.Namespace) -> Any:
         fitness = fitness or DEFAULT_COLUMNS[0]
         report = [c for c in DEFAULT_COLUMNS[1] if c != fitness] if report is None else report
     return tables.load(space, table, fitness, report or [])
+
+
+def _command(args: argparse.Namespace) -> tuple[Any, Any]:
+    from collm_nas import spaces
+    from collm_nas.evaluators import command
+
+    if not args.space:
+        raise UserError("--evaluator-cmd needs --space S, whose architectures the command scores")
+    space = spaces.load(args.space)
+    evaluator = command.create(
+        space,
+        args.evaluator_cmd,
+        fitness=args.fitness or "fitness",
+        timeout=args.evaluator_timeout,
+        retries=args.evaluator_retries or 0,
+        seed=args.seed or 0,
+    )
+    return space, evaluator
 
 
 def _function(space: Any, text: str) -> Any:

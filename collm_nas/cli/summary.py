@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from collm_nas.rundir import evaluator_name
+
 if TYPE_CHECKING:
     from collm_nas.app import Result
     from collm_nas.family import Family
@@ -126,9 +128,8 @@ def _column(data: Mapping[str, Any]) -> str:
 def protocol(data: Mapping[str, Any]) -> str:
     """Space, measurement with its hash, fitness, report, budget and seeds in one line."""
     p = data["protocol"]
-    name = p.get("table") or p.get("function") or p.get("source") or "?"
     sha = f" sha256 {p['sha256'][:12]}" if p.get("sha256") else ""
     report = ", ".join(p.get("report") or []) or "none"
     seeds = ", ".join(map(str, p["seeds"]))
-    measured = f"{name}{sha} | fitness {p.get('fitness')} | report {report}"
+    measured = f"{evaluator_name(p)}{sha} | fitness {p.get('fitness')} | report {report}"
     return f"{p['space']} | {measured} | budget {p['budget']} | seed {seeds}"

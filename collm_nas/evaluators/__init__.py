@@ -1,6 +1,7 @@
 """What scores architectures (`api.Evaluator`): one kind a file.
 
-`table` looks them up in a CSV or Parquet file, `function` calls Python code; `parallel` has several workers do it.
+`table` looks them up in a CSV or Parquet file, `function` calls Python code, `command` runs any program; `parallel` has
+several workers do it.
 """
 
 from __future__ import annotations

@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, SupportsFloat, SupportsIndex, cast
 
-from collm_nas.api import Architecture, Evaluation, SearchSpace, UserError
+from collm_nas.api import Architecture, Evaluation, EvaluationError, SearchSpace, UserError
 
 
 @dataclass(frozen=True)
 class FunctionEvaluator:
     """Calls `function(arch)`: a number (higher is better), an `Evaluation`, or a dict of `fitness`, `costs`, `error`.
 
-    `error`: the standard error of the fitness, where the function knows it."""
+    `error`: the standard error of the fitness, where the function knows it; a text says why there is no fitness."""
 
     space: SearchSpace
     function: Callable[[Architecture], Any]
     name: str
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
-        """One call each, in order; UserError names the architecture for which no finite number came back."""
+        """One call each, in order; EvaluationError where no finite number comes back."""
         return [self._evaluate(arch) for arch in archs]
 
     def costs(self, arch: Architecture) -> dict[str, float]:
@@ -46,37 +47,38 @@ class FunctionEvaluator:
 
     def _evaluate(self, arch: Architecture) -> Evaluation:
         start = time.perf_counter()
-        value: Any = self.function(arch)
-        seconds = time.perf_counter() - start
-        fitness, costs, error = value, cast("Mapping[str, object]", {}), None
-        if isinstance(value, Evaluation):
-            fitness, costs, error, seconds = value.fitness, value.costs, value.error, value.seconds or seconds
-        elif isinstance(value, Mapping):
-            if "fitness" not in value:
-                raise UserError(
-                    f"{self.name} returned a dict without 'fitness' for {self._spell(arch)}; "
-                    f"its keys are {', '.join(map(str, value))}"
-                )
-            fitness, costs, error = value["fitness"], value.get("costs", {}), value.get("error")
-        numbers = {cost: self._number(number, f"cost {cost!r}", arch) for cost, number in costs.items()}
-        error = None if error is None else self._number(error, "standard error", arch)
-        return Evaluation(self._number(fitness, "fitness", arch), numbers, seconds, self.name, error)
+        value = self.function(arch)
+        return evaluation_of(value, self.name, time.perf_counter() - start)
 
-    def _number(self, value: object, what: str, arch: Architecture) -> float:
-        number = math.nan
-        if not isinstance(value, str | bytes | bool):
-            try:
-                number = float(cast("SupportsFloat | SupportsIndex", value))
-            except (TypeError, ValueError, OverflowError):
-                number = math.nan
-        if not math.isfinite(number):
-            raise UserError(
-                f"{self.name} returned {str(value)[:40]!r} as {what} for {self._spell(arch)}; return a finite number"
-            )
-        return number
 
-    def _spell(self, arch: Architecture) -> str:
-        return repr(self.space.format(arch))
+def evaluation_of(value: Any, name: str, seconds: float = 0.0) -> Evaluation:
+    """What a function (or command) `name` returned, as an evaluation; EvaluationError where it tells no fitness."""
+    fitness, costs, error = value, cast("Mapping[str, object]", {}), None
+    if isinstance(value, Evaluation):
+        fitness, costs, error, seconds = value.fitness, value.costs, value.error, value.seconds or seconds
+    elif isinstance(value, Mapping):
+        if isinstance(value.get("error"), str):
+            raise EvaluationError(value["error"])
+        if "fitness" not in value:
+            keys = ", ".join(map(str, value))
+            raise EvaluationError(f"{name} returned a dict without 'fitness'; its keys are {keys}", everywhere=True)
+        fitness, costs, error = value["fitness"], value.get("costs", {}), value.get("error")
+    if not isinstance(costs, Mapping):
+        raise EvaluationError(f"{name} returned {costs!r:.40} as costs; return a number for each name", everywhere=True)
+    numbers = {cost: _number(number, f"cost {cost!r}", name) for cost, number in costs.items()}
+    error = None if error is None else _number(error, "standard error", name)
+    return Evaluation(_number(fitness, "fitness", name), numbers, seconds, name, error)
+
+
+def _number(value: object, what: str, name: str) -> float:
+    number, typed = math.nan, value is None
+    if not isinstance(value, str | bytes | bool):
+        with suppress(TypeError, ValueError, OverflowError):
+            number, typed = float(cast("SupportsFloat | SupportsIndex", value)), True
+    if not math.isfinite(number):
+        shown = repr(str(value)[:40])
+        raise EvaluationError(f"{name} returned {shown} as {what}; return a finite number", everywhere=not typed)
+    return number
 
 
 def create(space: SearchSpace, function: Callable[[Architecture], Any], name: str = "") -> FunctionEvaluator:

@@ -17,6 +17,8 @@ T = "search --space space.yaml --table table.csv --fitness valid --optimizer ran
 
 M = "search --space space.yaml --table table.csv --fitness valid"
 
+C = "search --space space.yaml --optimizer random --evaluator-cmd"
+
 CASES = [
     # the command line itself
     ("serach", "unknown command 'serach'"),
@@ -87,6 +89,13 @@ CASES = [
     ("search --space space.yaml --evaluator nowhere:f --optimizer random", "no module 'nowhere'"),
     ("search --space space.yaml --evaluator code_of_mine:f --optimizer random", "has no 'f'"),
     ("search --space space.yaml --evaluator code_of_mine --optimizer random", "must be MODULE:OBJECT"),
+    ("search --evaluator-cmd true", "--evaluator-cmd needs --space S"),
+    (f"{T} --evaluator-cmd true", "--table and --evaluator-cmd both score"),
+    (f"{C} no_such_program", "'no_such_program' is not found"),
+    (f"{C} true --report test", "--report is for --table"),
+    (f"{C} true --evaluator-timeout 0", "--evaluator-timeout must be a finite number of seconds above zero"),
+    (f"{C} true --evaluator-retries -1", "--evaluator-retries must be a whole number of at least 0"),
+    (f"{T} --evaluator-retries 1", "--evaluator-retries is for --evaluator-cmd"),
     # models
     (f"{T} --model somewhere", "--model is for --optimizer collm"),
     (f"{T} --optimizer collm --model nowhere", "the model folder nowhere does not exist"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import sys
 from pathlib import Path
 from random import Random
 
@@ -60,6 +61,25 @@ def test_a_long_front_is_printed_as_an_even_selection() -> None:
     told = [text for _, text in summary._front(data)]
     assert told[0] == "50 architectures: fitness, flops" and told[1].endswith("a0") and told[20].endswith("a49")
     assert len(told) == 23 and told[21] == "an even selection of 20; result.json has all of them"
+
+
+def test_a_command_scores(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "train.py").write_text(
+        "import json, sys\n"
+        "layers = json.load(open(sys.argv[1]))['choices']\n"
+        "print('done:', json.dumps({'acc': 1}))\n"
+        "print(json.dumps({'acc': sum('abcd'.index(c) for c in layers.values()), 'params': 7}))\n"
+    )
+    command = shlex.join([sys.executable, "train.py", "{arch.json}"])
+    search = ["search", "--space", "space.yaml", "--optimizer", "random", "--budget", "4", "--fitness", "acc"]
+    assert main([*search, "--evaluator-cmd", command, "--out", "r"]) == 0
+    history = result("r")["history"]
+    assert all(sum("abcd".index(c) for c in row["arch"].split()) == row["fitness"] for row in history)  # type: ignore[attr-defined]
+    assert result("r")["best"]["costs"]["params"] == 7  # type: ignore[index]
+    assert "train.py {arch.json} sha256" in " ".join(capsys.readouterr().out.split())
+    for other in ("true", command + " "):
+        assert main([*search, "--evaluator-cmd", other, "--out", "r", "--resume"]) == 2
+        assert "--evaluator-cmd: the run in r was begun with" in capsys.readouterr().err
 
 
 def test_the_first_free_folder_is_taken(folder: Path) -> None:
