@@ -137,6 +137,20 @@ class EvaluationError(Exception):
         self.everywhere = everywhere
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What an evaluation came to that brought no fitness: why, in one line, and after how many seconds; `everywhere`:
+    as of `EvaluationError`."""
+
+    reason: str
+    seconds: float = 0.0
+    everywhere: bool = False
+
+
+Outcome = Evaluation | Failure
+"""What an evaluation comes to."""
+
+
 class Evaluator(Protocol):
     """Scores architectures. `report` is read once, for the chosen architecture only.
 
@@ -145,7 +159,7 @@ class Evaluator(Protocol):
     """
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
-        """One evaluation an architecture, in order."""
+        """One evaluation an architecture, in order. What it raises is recorded as a failure of the architecture."""
 
     def costs(self, arch: Architecture) -> dict[str, float]:
         """Costs that this evaluator knows before evaluation (a table's cost columns), else empty."""
@@ -170,8 +184,9 @@ class Candidate:
     problem: str = ""
 
 
-Verdict = Literal["evaluated", "invalid", "repeated", "over-cap", "surplus"]
-"""What the runner made of a candidate; `surplus`: legal and new, but more than the batch or budget had room for."""
+Verdict = Literal["evaluated", "failed", "invalid", "repeated", "over-cap", "surplus"]
+"""What the runner made of a candidate; `failed`: its evaluation brought no fitness, and it is not evaluated again;
+`surplus`: legal and new, but more than the batch or budget had room for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collm_nas import runner, settings
 from collm_nas.api import Architecture, Evaluator, UserError
 from collm_nas.asktell import OpenSearch
 from collm_nas.assemble import EMBEDDED, Run, load_space, prepare, seen
+from collm_nas.failures import Failures
 from collm_nas.outcome import Result, write
 from collm_nas.settings import Options, Settings
 
@@ -37,7 +38,11 @@ def search(
     `reuse`: folders of earlier runs of the same space and protocol; what was evaluated there is known from the start
     and costs no query. `workers`: evaluations at once (a number, or the address of a Ray cluster); they change no
     result. Several values of one cap: `search_family`.
-    Raises UserError (a ValueError) in one sentence for whatever is wrong with these.
+
+    An evaluation that fails (by an exception, a fitness that is no finite number, a worker that dies or takes longer
+    than `evaluator_timeout` seconds) costs no query and is recorded; the architecture is not evaluated again, but with
+    `retry_failed` on a resumed run. Raises UserError (a ValueError) in one sentence for whatever is wrong with the
+    arguments, and after `max_failures` failures in a row.
     """
     began = time.monotonic()
     run = prepare(space, evaluator, settings_of(options), start_from, _path(out), resume, began)
@@ -58,7 +63,7 @@ def search(
 
 def _run(run: Run, progress: runner.Progress | None) -> None:
     chosen = run.settings
-    with at_work(run.evaluator, chosen.workers, start=not run.finished) as evaluator:
+    with at_work(run.evaluator, chosen.workers, start=not run.finished, timeout=chosen.evaluator_timeout) as evaluator:
         runner.run(
             run.problem,
             run.optimizer,
@@ -73,19 +78,22 @@ def _run(run: Run, progress: runner.Progress | None) -> None:
             header=run.header,
             progress=progress,
             pool=run.pool,
+            failures=Failures(run.journal, chosen.max_failures, chosen.retry_failed),
         )
 
 
 @contextmanager
-def at_work(evaluator: Evaluator, workers: int | str, *, start: bool = True) -> Iterator[Evaluator]:
+def at_work(
+    evaluator: Evaluator, workers: int | str, *, start: bool = True, timeout: float | None = None
+) -> Iterator[Evaluator]:
     """The evaluator, with several workers where they are asked for, started now or when first needed. A cluster is
-    always reached now, so that nothing is made where it cannot be."""
+    always reached now, so that nothing is made where it cannot be. `timeout`: seconds that a worker has for one."""
     if workers == 1:
         yield evaluator
         return
     from collm_nas.evaluators.parallel import Parallel
 
-    with Parallel(evaluator, workers) as parallel:
+    with Parallel(evaluator, workers, timeout) as parallel:
         if start or isinstance(workers, str):
             parallel.start()
         yield parallel
@@ -105,6 +113,8 @@ def open_search(
     chosen = settings_of(options)
     if chosen.workers != 1:
         raise UserError("open_search evaluates nothing, so it has no workers; ask for as many as yours at once")
+    if chosen.retry_failed:
+        raise UserError("open_search evaluates nothing, so it tries nothing again: retry_failed is for search")
     space = load_space(space)
     values: dict[Architecture, Any] = {}
     evaluator = function.create(space, values.__getitem__, "tell()")

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from collm_nas import runner
-from collm_nas.api import Architecture, Evaluation, UserError
+from collm_nas.api import Architecture, Failure, Outcome, UserError
 from collm_nas.assemble import Run
-from collm_nas.journal import evaluation_of
+from collm_nas.evaluators import attempt
+from collm_nas.events import outcome_of
+from collm_nas.failures import Failures
 from collm_nas.outcome import Result, write
 
 
@@ -31,11 +33,13 @@ class OpenSearch:
             target=run.settings.target,
             max_seconds=None if run.settings.max_hours is None else run.settings.max_hours * 3600,
             evaluator=run.evaluator,
+            failures=Failures(run.journal, run.settings.max_failures),
         )
         self._open(run.problem.budget)
         self._catch_up()
         self._again = list(self._pending)
-        if self._closed and (self._loop.budget < run.final or self._loop.unknown(run.pool)):
+        failed = self._closed and run.journal.events[-1]["reason"] == "failures"
+        if self._closed and (failed or self._loop.budget < run.final or self._loop.unknown(run.pool)):
             self._open(max(run.final, self._loop.budget))
 
     def _open(self, budget: int) -> None:
@@ -47,10 +51,10 @@ class OpenSearch:
         """Repeat the asks and tells that the journal holds."""
         journal = self._run.journal
         while (event := journal.ahead()) is not None:
-            if event["event"] == "evaluation":
-                group = [e for e in journal.events if e["event"] == "evaluation" and e["told"] == event["told"]]
+            if event["event"] in ("evaluation", "failure"):
+                group = [e for e in journal.events if e.get("told") == event["told"]]
                 archs = [self._loop.space.parse(e["arch"]) for e in group]
-                self._hear(archs, [evaluation_of(e) for e in group])
+                self._hear(archs, [outcome_of(e) for e in group])
             elif event["event"] == "end":
                 self._close(event["reason"])
             elif event["event"] == "header":
@@ -85,9 +89,10 @@ class OpenSearch:
         return archs
 
     def tell(self, archs: Sequence[Architecture | str], values: Sequence[Any]) -> None:
-        """The values of architectures that were asked for: numbers, `{"fitness": .., "costs": {..}}` or Evaluations.
+        """The values of architectures that were asked for: numbers, `{"fitness": .., "costs": {..}}` or Evaluations;
+        None, NaN or `{"error": "why"}` for one that failed, which takes no query and is not asked for again.
 
-        Raises UserError, with nothing recorded, where one was not asked for, was told already or is not finite.
+        Raises UserError, with nothing recorded, where one was not asked for, was told already or is no value.
         """
         asked = [one if isinstance(one, Architecture) else self._loop.space.parse(one) for one in archs]
         if len(asked) != len(values):
@@ -98,15 +103,19 @@ class OpenSearch:
                     f"tell(): {self._loop.space.format(arch)!r} is not one that was asked for and not yet told"
                 )
         self._values.update(zip(asked, values, strict=True))
+        outcomes = [attempt(self._run.evaluator, arch) for arch in asked]
+        for arch, outcome in zip(asked, outcomes, strict=True):
+            if isinstance(outcome, Failure) and outcome.everywhere:
+                raise UserError(f"{self._loop.space.format(arch)!r}: {outcome.reason}")
         self._again = [arch for arch in self._again if arch not in asked]
-        self._hear(asked, self._run.evaluator.evaluate(asked))
+        self._hear(asked, outcomes)
         reason = self._loop.over()
         if reason is not None and not self._closed and (not self._pending or reason == "target"):
             self._close(reason)
 
-    def _hear(self, archs: Sequence[Architecture], evaluations: Sequence[Evaluation]) -> None:
-        pairs = list(zip(archs, evaluations, strict=True))
-        heard = [self._loop.hear(arch, evaluation, told=self._told) for arch, evaluation in pairs]
+    def _hear(self, archs: Sequence[Architecture], outcomes: Sequence[Outcome]) -> None:
+        pairs = list(zip(archs, outcomes, strict=True))
+        heard = [self._loop.take(arch, outcome, told=self._told) for arch, outcome in pairs]
         for arch in archs:
             del self._pending[arch]
         self._told += 1

@@ -87,6 +87,8 @@ def prepare(
     began: float,
 ) -> Run:
     """Check everything and load what is needed; UserError, with nothing made, where something is wrong."""
+    if settings.retry_failed and not resume:
+        raise UserError("--retry-failed is for --resume: it evaluates again what failed in the run to go on with")
     space, evaluator = bind(load_space(space), evaluator)
     starts = read_starts(space, start_from)
     costs = _costs(space, evaluator)

@@ -17,9 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collm_nas.api import Architecture, Completion, Engine, Evaluation, Request, SearchSpace, UserError
+from collm_nas.api import (
+    Architecture,
+    Completion,
+    Engine,
+    Evaluation,
+    Request,
+    SearchSpace,
+    UserError,
+)
 
-KINDS = ("header", "prompt", "completion", "cost", "candidate", "evaluation", "end")
+KINDS = ("header", "prompt", "completion", "cost", "candidate", "evaluation", "failure", "retry", "end")
 IGNORED = frozenset({"time", "seconds", "versions"})
 """Keys that may differ when a run is executed again."""
 
@@ -146,11 +154,11 @@ class Journal:
         """The `room` of the next recorded candidate; None where none is ahead."""
         return next((int(e["room"]) for e in self.events[self._next :] if e["event"] == "candidate"), None)
 
-    def recorded(self, kind: str) -> Event | None:
+    def recorded(self, *kinds: str) -> Event | None:
         """The next recorded event, not yet passed; None where recording is live; UserError if it is of another kind."""
         event = self.ahead()
-        if event is not None and event["event"] != kind:
-            raise self._differs(f"it holds {event['event']!r} where this search comes to {kind!r}")
+        if event is not None and event["event"] not in kinds:
+            raise self._differs(f"it holds {event['event']!r} where this search comes to {kinds[0]!r}")
         return event
 
     def record(self, event: Mapping[str, Any]) -> None:

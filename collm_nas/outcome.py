@@ -34,13 +34,13 @@ class Result:
 
     @property
     def counts(self) -> dict[str, int]:
-        """`attempted`, `valid`, `unique`, `evaluated`."""
+        """`attempted`, `valid`, `unique`, `evaluated`, and `failed` where evaluations did."""
         counts: dict[str, int] = self.data["counts"]
         return counts
 
     @property
     def ended(self) -> str:
-        """`budget`, `target`, `exhausted`, `max-hours` or `interrupted`."""
+        """`budget`, `target`, `exhausted`, `max-hours`, `failures` or `interrupted`."""
         return str(self.data["ended"])
 
     def __getitem__(self, key: str) -> Any:

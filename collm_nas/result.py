@@ -26,16 +26,17 @@ def derive(events: Sequence[Event]) -> dict[str, Any]:
     headers = _of(events, "header")
     if not headers:
         raise UserError("the journal holds no header: nothing was searched in this run; begin it again")
-    evaluations, completions = _of(events, "evaluation"), _of(events, "completion")
+    evaluations, completions, failures = (_of(events, kind) for kind in ("evaluation", "completion", "failure"))
     reused = [row for header in headers for row in header.get("reused", ())]
     end = next((e for e in reversed(events) if e["event"] in ("end", "header")), {})
     first, last = headers[0], headers[-1]
     return {
         "best": _best(_known(events), end.get("report", {})),
         **_front(events, first.get("options", {}).get("objective", ())),
-        "counts": _counts(_of(events, "candidate"), evaluations),
-        "counts_by_proposer": _by_proposer(_of(events, "candidate"), evaluations),
+        "counts": _counts(_of(events, "candidate"), evaluations, failures),
+        "counts_by_proposer": _by_proposer(_of(events, "candidate"), evaluations, failures),
         "history": _history(_known(events)),
+        **({"failures": [_failure(e) for e in failures]} if failures else {}),
         "reused": len(reused),
         "tokens": {
             "prompt": sum(sum(e["prompt_tokens"]) for e in completions),
@@ -44,7 +45,7 @@ def derive(events: Sequence[Event]) -> dict[str, Any]:
         },
         "seconds": {
             "llm": sum(sum(e["seconds"]) for e in completions),
-            "evaluate": sum(e["seconds"] for e in evaluations),
+            "evaluate": sum(e["seconds"] for e in (*evaluations, *failures)),
             "total": max(e.get("time", 0.0) for e in events),
         },
         "ended": end.get("reason", "interrupted"),
@@ -139,20 +140,24 @@ def _history(evaluations: Sequence[Event]) -> list[dict[str, Any]]:
     return history
 
 
-def _counts(candidates: Sequence[Event], evaluations: Sequence[Event]) -> dict[str, int]:
+def _failure(event: Event) -> dict[str, Any]:
+    return {key: event[key] for key in ("arch", "reason", "seconds", "proposer")}
+
+
+def _counts(candidates: Sequence[Event], evaluations: Sequence[Event], failures: Sequence[Event]) -> dict[str, int]:
+    """`failed`, the evaluations that failed, is there where some did."""
     legal = sum(e["arch"] is not None for e in candidates)
     unique = sum(bool(e["unique"]) for e in candidates)
-    return dict(zip(COUNTS, (len(candidates), legal, unique, len(evaluations)), strict=True))
+    counts = dict(zip(COUNTS, (len(candidates), legal, unique, len(evaluations)), strict=True))
+    return counts | ({"failed": len(failures)} if failures else {})
 
 
-def _by_proposer(candidates: Sequence[Event], evaluations: Sequence[Event]) -> dict[str, dict[str, int]]:
+def _by_proposer(
+    candidates: Sequence[Event], evaluations: Sequence[Event], failures: Sequence[Event]
+) -> dict[str, dict[str, int]]:
     names = dict.fromkeys([*PROPOSERS, *(e["proposer"] for e in candidates)])
-    return {
-        name: _counts(
-            [e for e in candidates if e["proposer"] == name], [e for e in evaluations if e["proposer"] == name]
-        )
-        for name in names
-    }
+    kinds = (candidates, evaluations, failures)
+    return {name: _counts(*([e for e in kind if e["proposer"] == name] for kind in kinds)) for name in names}
 
 
 def _warnings(events: Sequence[Event], reason: str | None) -> list[str]:
@@ -171,6 +176,14 @@ def _warnings(events: Sequence[Event], reason: str | None) -> list[str]:
         found.append(
             f"{forgetful} calls left out the oldest turns of the chat: the model's context had no room for them"
         )
+    reasons = Counter(e["reason"] for e in _of(events, "failure")).most_common()
+    if reasons:
+        more = f", and {len(reasons) - 1} other reasons" if len(reasons) > 1 else ""
+        times = f" ({reasons[0][1]} times)" if more else ""
+        found.append(f"{sum(n for _, n in reasons)} evaluations failed: {reasons[0][0]}{times}{more}")
+    problem = next((e["problem"] for e in reversed(events) if "problem" in e and e["event"] == "end"), None)
+    if problem is not None:
+        found.append(f"the report columns of the winner could not be read: {problem}")
     if reason == "exhausted":
         found.append("the search ended before its budget: no architecture was left to evaluate")
     if not any(e["feasible"] for e in _known(events)):

@@ -7,14 +7,25 @@ which `collm_nas.result` derives the result; on a resumed journal the same steps
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from collm_nas.api import Architecture, Candidate, Evaluation, Evaluator, Observation, Optimizer, Problem, UserError
-from collm_nas.evaluators import timed
+from collm_nas import events
+from collm_nas.api import (
+    Architecture,
+    Candidate,
+    Evaluation,
+    Evaluator,
+    Failure,
+    Observation,
+    Optimizer,
+    Outcome,
+    Problem,
+)
+from collm_nas.evaluators import attempts, one_line, read_report
+from collm_nas.failures import Failures
 from collm_nas.journal import Journal, JournaledCosts, evaluation_of
 from collm_nas.memory import Memory
 
@@ -41,6 +52,7 @@ class Loop:
         max_seconds: float | None = None,
         evaluator: Evaluator | None = None,
         progress: Progress | None = None,
+        failures: Failures | None = None,
     ) -> None:
         """`initial`: these instead of `init` random ones. `evaluator`: for evaluations, and its costs and report."""
         self.problem, self.space, self.journal = problem, problem.space, journal
@@ -58,6 +70,8 @@ class Loop:
         self._held: list[Observation] = []
         self._proposer: dict[Architecture, Candidate] = {}
         self._reported: tuple[Architecture, dict[str, float]] | None = None
+        self.failures = failures or Failures(journal)
+        self._waiting: list[Candidate] = []
 
     # --- ask and check ------------------------------------------------------------------------------------------------
 
@@ -67,7 +81,13 @@ class Loop:
         return bool(self._start) or self._init_left > 0
 
     def propose(self, room: int) -> list[Candidate]:
-        """Up to `room` new candidates to evaluate; empty where none is left (or while all given starts are refused)."""
+        """Up to `room` new candidates to evaluate; empty where none is left (or while all given starts are refused).
+
+        What was accepted when failures stopped the search, and what is tried again, comes before all else.
+        """
+        if self._waiting:
+            waiting, self._waiting = self._waiting[:room], self._waiting[room:]
+            return waiting
         if self._start:
             given, self._start = self._start[:room], self._start[room:]
             return self._judge([self._own(arch, "start") for arch in given], room)
@@ -144,18 +164,11 @@ class Loop:
 
     def _record_candidate(self, candidate: Candidate, verdict: str, room: int) -> None:
         arch = candidate.arch
-        self.journal.record(
-            {
-                "event": "candidate",
-                "proposer": candidate.proposer,
-                "text": candidate.text,
-                "arch": None if arch is None else self.space.format(arch),
-                "verdict": verdict,
-                "problem": candidate.problem,
-                "unique": arch is not None and arch not in self._proposed,
-                "room": room,
-            }
+        native, unique = (
+            None if arch is None else self.space.format(arch),
+            arch is not None and arch not in self._proposed,
         )
+        self.journal.record(events.candidate(candidate, native, verdict, unique=unique, room=room))
         if arch is not None:
             self._proposed.add(arch)
 
@@ -164,77 +177,62 @@ class Loop:
     def measure(self, accepted: Sequence[Candidate]) -> None:
         """Evaluate these in order, until a limit is met, and tell the optimiser."""
         archs = [c.arch for c in accepted if c.arch is not None]
-        heard = []
-        with closing(self._evaluations(archs, None if self.best is None else self.best[1])) as evaluations:
-            for arch, evaluation in zip(archs, evaluations, strict=False):
-                heard.append(self.hear(arch, evaluation))
+        heard: list[Observation] = []
+        with closing(self._outcomes(archs, None if self.best is None else self.best[1])) as outcomes:
+            for arch, outcome in zip(archs, outcomes, strict=False):
+                heard.append(self.take(arch, outcome))
                 if self._target_met() or self._out_of_time():
+                    break
+                if self.failures.too_many():
+                    self._waiting = [*accepted[len(heard) :], *self._waiting]
                     break
         self.tell(heard)
 
-    def _evaluations(self, archs: Sequence[Architecture], best: float | None) -> Generator[Evaluation]:
-        """Evaluations in the order of `archs`, each as soon as it is there: a kill costs at most those under way.
+    def _outcomes(self, archs: Sequence[Architecture], best: float | None) -> Generator[Outcome]:
+        """What becomes of them, in order, each as soon as it is there: a kill costs at most those under way.
 
         An evaluator that has `evaluate_each` (`evaluators.parallel`) gets all that are not in the journal at once.
-        `best`: the best fitness before this batch (see `evaluators.timed`), whatever came of its members meanwhile.
+        `best`: the best fitness before this batch (see `evaluators.attempt`), whatever came of its members meanwhile.
         """
         for known in range(len(archs)):
-            event = self.journal.recorded("evaluation")
+            event = self.journal.recorded("evaluation", "failure")
             if event is None:
-                yield from self._measured(archs[known:], best)
+                assert self._evaluator is not None
+                yield from attempts(self._evaluator, archs[known:], best)
                 return
-            yield evaluation_of(event)
+            yield events.outcome_of(event)
 
-    def _measured(self, archs: Sequence[Architecture], best: float | None) -> Iterator[Evaluation]:
-        assert self._evaluator is not None
-        each = getattr(self._evaluator, "evaluate_each", None)
-        if each is None:
-            return (timed(self._evaluator, arch, best) for arch in archs)
-        evaluations: Iterator[Evaluation] = each(archs, best)
-        return evaluations
+    def take(self, arch: Architecture, outcome: Outcome, **extra: Any) -> Observation:
+        """Record what became of an accepted candidate; UserError where the first of all meets what all would meet."""
+        if isinstance(outcome, Evaluation):
+            return self.hear(arch, outcome, **extra)
+        if outcome.everywhere and not self.evaluated:
+            raise self.failures.at_first(self.space.format(arch), outcome.reason)
+        return self.fail(arch, outcome.reason, outcome.seconds, **extra)
+
+    def fail(self, arch: Architecture, reason: str, seconds: float = 0.0, **extra: Any) -> Observation:
+        """Record that the evaluation of an accepted candidate failed; it costs no query and is not made again."""
+        candidate, native, reason = self._proposer[arch], self.space.format(arch), one_line(reason)
+        self.failures.add(arch, native, reason)
+        self.journal.record({**events.failure(Failure(reason, seconds), native, candidate.proposer), **extra})
+        return Observation(candidate, "failed", feasible=self._feasible(arch))
 
     def hear(self, arch: Architecture, evaluation: Evaluation, **extra: Any) -> Observation:
-        """Check and record the evaluation of an accepted candidate; UserError where its fitness is not finite."""
-        self._check(arch, evaluation)
-        candidate = self._proposer[arch]
-        costs = {**evaluation.costs, **self._costs(arch)}
-        feasible = self._feasible(arch)
+        """Record the evaluation of an accepted candidate, whose numbers are finite."""
+        self.failures.succeeded(arch)
+        candidate, feasible = self._proposer[arch], self._feasible(arch)
+        evaluation = replace(evaluation, costs={**evaluation.costs, **self._costs(arch)})
         self.evaluated += 1
-        self.journal.record(
-            {
-                "event": "evaluation",
-                "query": self.evaluated,
-                "arch": self.space.format(arch),
-                "fitness": float(evaluation.fitness),
-                "costs": {name: float(value) for name, value in costs.items()},
-                "feasible": feasible,
-                "seconds": float(evaluation.seconds),
-                "source": evaluation.source,
-                "proposer": candidate.proposer,
-                **({} if evaluation.error is None else {"error": float(evaluation.error)}),
-                **extra,
-            }
-        )
+        event = events.evaluation(evaluation, self.space.format(arch), self.evaluated, feasible, candidate.proposer)
+        self.journal.record({**event, **extra})
         self._compare(arch, float(evaluation.fitness), feasible)
         if self._progress is not None:
             self._progress(self.evaluated, self.budget, None if self.best is None else self.best[1])
-        return Observation(candidate, "evaluated", replace(evaluation, costs=costs), feasible)
+        return Observation(candidate, "evaluated", evaluation, feasible)
 
     def _compare(self, arch: Architecture, fitness: float, feasible: bool) -> None:
         if feasible and (self.best is None or fitness > self.best[1]):
             self.best = (arch, fitness)
-
-    def _check(self, arch: Architecture, evaluation: Evaluation) -> None:
-        if not math.isfinite(evaluation.fitness):
-            raise UserError(
-                f"the fitness of {self.space.format(arch)!r} is {evaluation.fitness}, but must be a finite number; "
-                "let the evaluator return a low value for what fails"
-            )
-        if evaluation.error is not None and not (math.isfinite(evaluation.error) and evaluation.error >= 0):
-            raise UserError(
-                f"the standard error of {self.space.format(arch)!r} is {evaluation.error}, but must be a finite number "
-                "of at least 0; let the evaluator leave it out (None) where it knows none"
-            )
 
     def tell(self, heard: Sequence[Observation]) -> None:
         """Tell the optimiser what was refused since the last time, and what was evaluated."""
@@ -251,6 +249,7 @@ class Loop:
         journal: those recorded there), and the optimiser is told of them; no query is spent on them.
         """
         old = self.journal.recorded("header")
+        self.failures.begin()
         self.budget = int((header if old is None else old)["budget"])
         reused = self._reusable(pool) if old is None else old.get("reused", [])
         held = {"reused": reused} if reused else {}
@@ -280,15 +279,31 @@ class Loop:
         if heard:
             self.tell(heard)
 
+    def retry(self) -> None:
+        """Let what failed be evaluated again, where the journal says that it was, or where that is wanted now."""
+        archs = self.failures.again(self.space.format, self._retries)
+        self._waiting += [self._proposer[arch] for arch in archs]
+
+    @property
+    def _retries(self) -> bool:
+        return self.evaluated < self.budget and not self._target_met()
+
+    def finished(self, final: int, pool: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether nothing is left to do after this end: budget, earlier runs, failures to be tried again."""
+        retries = self.failures.retry and bool(self.failures.reasons) and self._retries
+        return not self.journal.replaying and self.budget >= final and not self.unknown(pool) and not retries
+
     def over(self) -> str | None:
-        """Why the search is over: `budget`, `target`, `max-hours` or `exhausted`; None while it goes on."""
+        """Why the search is over: `budget`, `target`, `max-hours`, `failures` or `exhausted`; None while it goes on."""
         if self._target_met():
             return "target"
         if self.evaluated >= self.budget:
             return "budget"
         if self._out_of_time():
             return "max-hours"
-        return "exhausted" if len(self._visited) >= self.space.size else None
+        if self.failures.too_many():
+            return "failures"
+        return "exhausted" if len(self._visited) >= self.space.size and not self._waiting else None
 
     def _target_met(self) -> bool:
         return self._target is not None and self.best is not None and self.best[1] >= self._target
@@ -303,16 +318,17 @@ class Loop:
     def close(self, reason: str) -> None:
         """Record the end, with the report columns of the winner, which are read here and nowhere else."""
         event = self.journal.recorded("end")
-        report = self._report() if event is None else event["report"]
-        self.journal.record({"event": "end", "reason": reason, "report": report})
-        self._reported = None if self.best is None else (self.best[0], report)
+        end = self._report(reason) if event is None else events.read_once(event)
+        self.journal.record({"event": "end", "reason": reason, **end})
+        if self.best is not None and reason != "failures" and "problem" not in end:
+            self._reported = (self.best[0], end["report"])
 
-    def _report(self) -> dict[str, float]:
-        if self.best is None or self._evaluator is None:
-            return {}
+    def _report(self, reason: str) -> dict[str, Any]:
+        if self.best is None or self._evaluator is None or reason == "failures":
+            return {"report": {}}
         if self._reported is not None and self._reported[0] == self.best[0]:
-            return self._reported[1]
-        return self._evaluator.report(self.best[0])
+            return {"report": self._reported[1]}
+        return read_report(self._evaluator, self.best[0])
 
 
 def run(
@@ -331,8 +347,10 @@ def run(
     budget: int | None = None,
     header: Mapping[str, Any] | None = None,
     pool: Sequence[Mapping[str, Any]] = (),
+    failures: Failures | None = None,
 ) -> None:
-    """Search until budget, target, time or space is used up; on a resumed journal, from where it stopped.
+    """Search until budget, target, time or space is used up; on a resumed journal, from where it stopped. Raises
+    UserError where too many evaluations in a row fail (`failures`), after which a resumed search goes on as well.
 
     `budget`: the budget to reach where it is larger than the one the run was begun with (`problem.budget`): the old
     stretch is executed again as it was, then a new one is opened. `header`: more JSON values for the journal's header.
@@ -350,25 +368,31 @@ def run(
         max_seconds=max_seconds,
         evaluator=evaluator,
         progress=progress,
+        failures=failures,
     )
     whole = {"seed": problem.seed, "space": problem.space.name, "protocol": evaluator.protocol(), **(header or {})}
     final = problem.budget if budget is None else budget
     first = problem.budget
     while True:
         reached = loop.open({**whole, "budget": first}, pool)
-        reason = _until_over(loop, batch)
+        reason, known = _until_over(loop, batch), journal.replaying
         loop.close(reason)
-        if not journal.replaying and reached >= final and not loop.unknown(pool):
+        if reason == "failures":
+            if not known:
+                raise loop.failures.stopped()
+        elif loop.finished(final, pool):
             return
         first = max(final, reached)
 
 
 def _until_over(loop: Loop, batch: int) -> str:
-    while (reason := loop.over()) is None:
+    while True:
+        loop.retry()
+        if (reason := loop.over()) is not None:
+            return reason
         preparing = loop.preparing
         left = loop.budget - loop.evaluated
         accepted = loop.propose(left if preparing else min(batch, left))
         if not accepted and not preparing:
             return "exhausted"
         loop.measure(accepted)
-    return reason

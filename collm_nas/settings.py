@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from collm_nas import objectives
 from collm_nas.api import DECODING_MODES, Architecture, Caps, Problem, SearchSpace, UserError
+from collm_nas.failures import MOST
 from collm_nas.presets import PRESETS, check_top_p
 
 COSTS = ("flops", "params", "latency")
@@ -53,6 +54,9 @@ class Options(TypedDict, total=False):
     seed: int
     reuse: str | Path | Sequence[str | Path]
     workers: int | str
+    evaluator_timeout: float | None
+    max_failures: int
+    retry_failed: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +94,9 @@ class Settings:
     seed: int = 0
     reuse: str | Path | Sequence[str | Path] = ()  # folders of earlier runs whose evaluations are taken over
     workers: int | str = 1  # evaluations at once, here; or the address of a Ray cluster: `ray://HOST:PORT`
+    evaluator_timeout: float | None = None  # seconds after which a worker's evaluation is given up
+    max_failures: int = MOST  # failed evaluations in a row after which the search stops
+    retry_failed: bool = False  # of a resumed run: evaluate again what failed
 
     def __post_init__(self) -> None:
         """Raises UserError in one sentence that names the option and what is legal."""
@@ -120,11 +127,21 @@ class Settings:
         for cost in COSTS:
             _number(f"max-{cost}", getattr(self, f"max_{cost}"))
         _workers(self.workers)
+        self._check_failing()
         if self.optimizer != "collm" and (self.model or self.navigator or self.generator):
             raise UserError(
                 f"--model is for --optimizer collm, but the optimizer is {self.optimizer!r}, which has none"
             )
         self._check_advice()
+
+    def _check_failing(self) -> None:
+        _whole("max-failures", self.max_failures, 1)
+        _number("evaluator-timeout", self.evaluator_timeout)
+        if self.evaluator_timeout is not None and self.workers == 1:
+            raise UserError(
+                "--evaluator-timeout: Python code can't be ended within this process; add --workers 2 (or more), whose "
+                "processes can, or score by a command (--evaluator-cmd)"
+            )
 
     def _check_advice(self) -> None:
         if self.hint is not None and not isinstance(self.hint, str):

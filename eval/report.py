@@ -6,6 +6,7 @@ events give the same bytes: nothing here asks the clock or the machine.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -38,11 +39,14 @@ Json = Mapping[str, Any]
 
 COLUMNS = {"wide": 36, "narrow": 10}
 """Columns of the map of choices, by the width of its drawing."""
+MOST_REASONS = 20
+"""Reasons of failures that are listed."""
 _ENDINGS = {
     "budget": "The budget of evaluations was used up.",
     "target": "The target was reached.",
     "max-hours": "The time given was used up.",
     "exhausted": "No architecture was left to evaluate.",
+    "failures": "Too many evaluations failed in a row; --resume goes on, once the evaluator is mended.",
     "interrupted": "It was interrupted; --resume goes on where it stopped.",
 }
 
@@ -68,6 +72,7 @@ def render(result: Json, events: Sequence[Json]) -> str:
         _favoured(told, history, space),
         f'<div class="grid2">{_counts(result)}{_times(result)}</div>',
         _ending(result, events),
+        _failures(result),
         _ten_best(result),
         rounds_card(told, places(history)),
         _protocol(result),
@@ -83,6 +88,8 @@ def _heading(title: str, result: Json, header: Json) -> str:
     optimizer = str(header.get("optimizer") or options.get("optimizer") or "").strip()
     parts = [f"proposed by {escape(optimizer)}"] if optimizer else []
     parts.append(f"{number((result.get('counts') or {}).get('evaluated'))} architectures evaluated")
+    if result.get("failures"):
+        parts.append(f"{number(len(result['failures']))} evaluations failed")
     if result.get("reused"):
         parts.append(f"{number(result['reused'])} taken over from earlier runs")
     parts.append(f"seed {number(result.get('seed'))}")
@@ -203,7 +210,8 @@ def _favoured(told: Sequence[Round], history: Sequence[Json], space: Categorical
 
 
 def _counts(result: Json) -> str:
-    columns = ("attempted", "valid", "unique", "evaluated")
+    columns = ["attempted", "valid", "unique", "evaluated"]
+    columns += ["failed"] if (result.get("counts") or {}).get("failed") else []
     rows = [
         (str(name), counts, "")
         for name, counts in (result.get("counts_by_proposer") or {}).items()
@@ -237,6 +245,25 @@ def _ending(result: Json, events: Sequence[Json]) -> str:
     listed = "".join(f"<li>{escape(str(w))}</li>" for w in result.get("warnings") or ())
     body = f"<p>{escape(_ENDINGS.get(reason, reason))}</p>"
     return card("How it ended", body + (f'<ul class="warnings">{listed}</ul>' if listed else ""))
+
+
+def _failures(result: Json) -> str:
+    """Why evaluations failed, the commonest reason first, each with its first architecture."""
+    first: dict[str, Json] = {}
+    for row in result.get("failures") or ():
+        first.setdefault(str(row["reason"]), row)
+    if not first:
+        return ""
+    times = Counter(str(row["reason"]) for row in result["failures"])
+    body = "".join(
+        f"<tr><td>{escape(reason)}</td><td>{n}</td><td><code>{escape(str(first[reason]['arch']))}</code></td></tr>"
+        for reason, n in times.most_common(MOST_REASONS)
+    )
+    shown = table(("reason", "times", "first architecture"), body, "archs")
+    left = len(times) - MOST_REASONS
+    return card(
+        "Evaluations that failed", shown + (f"<p>{left} more reasons are in result.json.</p>" if left > 0 else "")
+    )
 
 
 def _ten_best(result: Json) -> str:

@@ -57,6 +57,7 @@ def rounds(events: Sequence[Json], history: Sequence[Json]) -> list[Round]:
     header = next((e for e in events if e.get("event") == "header"), {})
     space = space_of(header.get("space"))
     by_arch = {str(row["arch"]): row for row in history}
+    failed = {str(e["arch"]) for e in events if e.get("event") == "failure"} - by_arch.keys()
     better = _improvements(history)
     told: list[Round] = []
     plans: dict[str, Plan] = {}  # of the round, by the Generator's prompt
@@ -84,7 +85,7 @@ def rounds(events: Sequence[Json], history: Sequence[Json]) -> list[Round]:
         elif kind == "candidate" and told:
             owner = owners.popleft() if owners and event.get("proposer") == "model" else owner
             own = owner is not None and event.get("proposer") == "model"
-            (owner.candidates if own and owner else told[-1].others).append(_candidate(event, by_arch, better))
+            (owner.candidates if own and owner else told[-1].others).append(_candidate(event, by_arch, better, failed))
     return told
 
 
@@ -136,8 +137,10 @@ def _improvements(history: Sequence[Json]) -> set[int]:
     return set(found.values())
 
 
-def _candidate(event: Json, by_arch: Mapping[str, Json], better: set[int]) -> Told:
+def _candidate(event: Json, by_arch: Mapping[str, Json], better: set[int], failed: set[str]) -> Told:
     arch, verdict = event.get("arch"), str(event.get("verdict") or "")
+    if verdict == "evaluated" and str(arch) in failed:
+        return Told(str(arch), "failed", None, False)
     row = by_arch.get(str(arch)) if verdict in ("", "evaluated") else None
     text = str(arch) if arch else str(event.get("text", ""))
     if row is None:

@@ -38,7 +38,12 @@ def _add_problem(group: Any) -> None:
     group.add_argument(
         "--evaluator-cmd", metavar="CMD", help="a command that scores {arch.json}, or {arch}: prints its fitness last"
     )
-    group.add_argument("--evaluator-timeout", type=number, metavar="S", help="end an evaluation after S seconds")
+    group.add_argument(
+        "--evaluator-timeout",
+        type=number,
+        metavar="S",
+        help="end an evaluation after S seconds: a command, or with --workers any other",
+    )
     group.add_argument("--evaluator-retries", type=whole, metavar="N", help="try a failed command N times more (0)")
     group.add_argument("--supernet", metavar="F", help="a supernet: folder of a training, checkpoint or MODULE:OBJECT")
     group.add_argument("--data", metavar="DIR", help="images to score subnets on: a folder, Parquet files or digits")
@@ -131,6 +136,12 @@ def _add_run(group: Any) -> None:
         help="evaluations at once, at most --batch of them (default 1); more need Ray",
     )
     group.add_argument(
+        "--max-failures", type=whole, metavar="N", help="stop after N failed evaluations in a row (default 10)"
+    )
+    group.add_argument(
+        "--retry-failed", action="store_true", default=None, help="with --resume: evaluate again what failed"
+    )
+    group.add_argument(
         "--resume", action="store_true", help="go on with the run in --out; a larger --budget extends it"
     )
 
@@ -176,6 +187,8 @@ def run(args: argparse.Namespace) -> int:
 
     given = {name: getattr(args, name, None) for name in settings.Settings.__dataclass_fields__}
     options = {name: value for name, value in given.items() if value is not None}  # the rest is for preset and settings
+    if args.evaluator_cmd:
+        options.pop("evaluator_timeout", None)  # the command's own
     several = _several(options)
     settings.of(options)  # cheap checks first, before a large table is read
     space, evaluator = _problem(args)
@@ -242,7 +255,7 @@ def _problem(args: argparse.Namespace) -> tuple[Any, Any]:
     _require_owner(args, chosen in ("table", "evaluator_cmd"), ("fitness",), "--table or --evaluator-cmd")
     _require_owner(args, chosen == "table", ("report",), "--table")
     _require_owner(args, chosen == "supernet", ("data", "valid", "protocol", "race", "device"), "--supernet")
-    _require_owner(args, chosen == "evaluator_cmd", ("evaluator_timeout", "evaluator_retries"), "--evaluator-cmd")
+    _require_owner(args, chosen == "evaluator_cmd", ("evaluator_retries",), "--evaluator-cmd")
     if args.supernet:
         return _supernet(args)
     if args.evaluator_cmd:

@@ -16,6 +16,7 @@ ENDINGS = {
     "target": "the target is reached",
     "exhausted": "no architecture is left to evaluate",
     "max-hours": "the time is used up",
+    "failures": "too many evaluations failed in a row",
     "interrupted": "interrupted",
 }
 

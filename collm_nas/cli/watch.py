@@ -102,6 +102,7 @@ class State:
         self.spent = {"prompt": 0, "completion": 0}
         self.models = self.evaluating = 0.0
         self.strategy = ""
+        self.failed, self.failure = 0, ""
 
     @property
     def running(self) -> bool:
@@ -126,6 +127,10 @@ class State:
                 self.queries += 1
                 self.evaluating += float(event["seconds"])
                 self._known(event)
+            elif kind == "failure":
+                self.evaluating += float(event["seconds"])
+                self.failed += 1
+                self.failure = str(event["reason"])
             elif kind == "completion":
                 self._completion(event)
             elif kind == "end":
@@ -147,7 +152,8 @@ class State:
     def line(self) -> str:
         """The state in one line."""
         best = "none within the caps" if self.best is None else f"{self.best['fitness']:.6g}"
-        return f"{self.queries} of {self.budget} evaluations, best so far {best}"
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.queries} of {self.budget} evaluations{failed}, best so far {best}"
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """The state as (name, text), without characters that a terminal would obey."""
@@ -162,6 +168,8 @@ class State:
             found = f"query {self.best['query']}" if "query" in self.best else f"from {self.best.get('run')}"
             rows.append(("best", f"{self.best['fitness']:.6g} ({found}): {self.best['arch']}"))
         rows.append(("queries", f"{self.queries} of {self.budget}  {sparkline(self.curve)}"))
+        if self.failed:
+            rows.append(("failed", f"{self.failed} evaluations, the last one: {self.failure}"))
         if self.spent["completion"]:
             rows.append(("tokens", ", ".join(f"{n:,} {name}" for name, n in self.spent.items())))
         spent = f"{self.seconds:.1f}: models {self.models:.1f}, evaluation {self.evaluating:.1f}"

@@ -213,7 +213,7 @@ def create(
     _check_shell(arguments)
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
         raise UserError(f"--evaluator-timeout must be a finite number of seconds above zero, but is {timeout!r}")
-    if not isinstance(retries, int) or retries < 0:
+    if retries < 0:
         raise UserError(f"--evaluator-retries must be a whole number of at least 0, but is {retries!r}")
     return CommandEvaluator(space, command, fitness, timeout, retries, seed, Path.cwd())
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collm_nas.api import Architecture, Evaluation, Evaluator, UserError
-from collm_nas.evaluators import _ray, timed
+from collm_nas.api import Architecture, Evaluation, EvaluationError, Evaluator, Failure, Outcome, UserError
+from collm_nas.evaluators import _ray, attempt, explained, one_line
 
 TRIES = 4
-"""Workers that one architecture (or the evaluator, while it is loaded) may bring down before the search gives up."""
+"""Workers that one architecture (or the evaluator, while it is loaded) may bring down before it is given up."""
 
 
 class _Worker:
@@ -30,15 +31,12 @@ class _Worker:
     def ready(self) -> None:
         """Answers once the evaluator is there."""
 
-    def evaluate(self, arch: Architecture, best: float | None) -> Any:
-        """The evaluation, or the UserError (which Ray would wrap into a traceback if it were raised)."""
-        try:
-            return timed(self._evaluator, arch, best)
-        except UserError as error:
-            return error
+    def evaluate(self, arch: Architecture, best: float | None) -> Outcome:
+        """The evaluation, or why there is none."""
+        return attempt(self._evaluator, arch, best)
 
     def report(self, arch: Architecture) -> Any:
-        """The columns that are read once, or the UserError."""
+        """The columns that are read once, or the UserError (which Ray would wrap into a traceback)."""
         try:
             return self._evaluator.report(arch)
         except UserError as error:
@@ -47,10 +45,11 @@ class _Worker:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker is at: `turn` in the order of answers; None while it starts."""
+    """What a worker is at: `turn` in the order of answers, None while it starts; `ends`: when its time is up."""
 
     worker: Any
     turn: int | None
+    ends: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,28 +83,31 @@ class _Work:
         if turn is None:
             return
         if not isinstance(answer, _Death):
-            self.answers[turn] = answer
+            failed = isinstance(answer, Exception) and self.method == "evaluate"
+            self.answers[turn] = Failure(one_line(explained(answer))) if failed else answer
             return
         self._deaths[turn] += 1
         if self._deaths[turn] < TRIES:
             self.waiting.appendleft(turn)
         else:
-            self.answers[turn] = UserError(
-                f"the evaluation of the choices {list(self.archs[turn].choices)} brought down {TRIES} workers, one "
-                f"after the other ({answer}); see with --workers 1 what is wrong, or use fewer if memory is short"
+            reason = (
+                f"it brought down {TRIES} workers, one after the other ({answer}); see with --workers 1 what is wrong, "
+                "or use fewer if memory is short"
             )
+            self.answers[turn] = Failure(one_line(reason)) if self.method == "evaluate" else UserError(reason)
 
 
 class Parallel:
     """An `api.Evaluator` around another one that has several workers evaluate at once; close it, or use `with`."""
 
-    def __init__(self, evaluator: Evaluator, workers: int | str) -> None:
+    def __init__(self, evaluator: Evaluator, workers: int | str, timeout: float | None = None) -> None:
         """`workers`: how many, here; or `ray://HOST:PORT` (or `HOST:PORT` on one of its nodes) of a running cluster.
+        `timeout`: seconds after which an evaluation is given up and its worker ended.
 
         Nothing is started before the first evaluation, or `start`. Raises UserError where Ray is missing.
         """
         _ray.require(workers)
-        self._inner, self._workers = evaluator, workers
+        self._inner, self._workers, self._timeout = evaluator, workers, timeout
         if hasattr(evaluator, "space"):
             self.space = evaluator.space
         self._cluster: _ray.Cluster | None = None
@@ -123,13 +125,14 @@ class Parallel:
     # --- api.Evaluator ------------------------------------------------------------------------------------------------
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
-        """One evaluation an architecture, in order."""
-        return list(self.evaluate_each(archs))
+        """One evaluation an architecture, in order; EvaluationError where one fails."""
+        return [_evaluation(outcome) for outcome in self.evaluate_each(archs)]
 
-    def evaluate_each(self, archs: Sequence[Architecture], best: float | None = None) -> Iterator[Evaluation]:
-        """The same, each as soon as it and all before it are there. Whoever stops early gives up what is under way.
+    def evaluate_each(self, archs: Sequence[Architecture], best: float | None = None) -> Iterator[Outcome]:
+        """What becomes of each, as soon as it and all before it are there. Whoever stops early gives up what is under
+        way.
 
-        `best`: told to an evaluator that is `bounded` (see `evaluators.timed`); the same for all of them.
+        `best`: told to an evaluator that is `bounded` (see `evaluators.attempt`); the same for all of them.
         """
         return self._in_order("evaluate", archs, best)
 
@@ -199,7 +202,9 @@ class Parallel:
         waiting, limit = work.waiting, self._live.limit
         while self._idle and waiting and waiting[0] < turn + limit:
             worker, next_turn = self._idle.pop(), waiting.popleft()
-            self._busy[getattr(worker, work.method).remote(work.archs[next_turn], *work.more)] = _Job(worker, next_turn)
+            ends = time.monotonic() + self._timeout if self._timeout and work.method == "evaluate" else None
+            ref = getattr(worker, work.method).remote(work.archs[next_turn], *work.more)
+            self._busy[ref] = _Job(worker, next_turn, ends)
         starting = sum(job.turn is None for job in self._busy.values())
         for _ in range(min(len(waiting) - starting, limit - len(self._busy) - len(self._idle))):
             worker = self._live.ray.remote(_Worker).options(**self._live.options).remote(self._shipped)
@@ -207,7 +212,12 @@ class Parallel:
 
     def _next_answer(self) -> tuple[int | None, Any]:
         """Wait for a worker: its turn and its answer; None and nothing where it has started, and is idle now."""
-        [ref], _ = self._live.ray.wait(list(self._busy), num_returns=1)
+        ends = min((job.ends for job in self._busy.values() if job.ends is not None), default=None)
+        left = None if ends is None else max(0.0, ends - time.monotonic())
+        ready, _ = self._live.ray.wait(list(self._busy), num_returns=1, timeout=left)
+        if not ready:
+            return self._overdue()
+        [ref] = ready
         job, answer = self._busy.pop(ref), self._answer(ref)
         if not isinstance(answer, _Death):
             self._idle.append(job.worker)
@@ -217,11 +227,22 @@ class Parallel:
             self._check_start(answer)
         return job.turn, answer
 
+    def _overdue(self) -> tuple[int | None, Any]:
+        """End a worker whose time is up: its turn has failed."""
+        for ref, job in self._busy.items():
+            if job.ends is not None and job.ends <= time.monotonic():
+                assert self._timeout is not None
+                self._live.ray.kill(job.worker)
+                del self._busy[ref]
+                text = f"it took longer than {self._timeout:g} s (--evaluator-timeout), and its worker was ended"
+                return job.turn, Failure(text, self._timeout)
+        return None, None
+
     def _answer(self, ref: Any) -> Any:
         try:
             return self._live.ray.get(ref)
-        except self._live.ray.exceptions.RayTaskError as error:
-            return error
+        except self._live.ray.exceptions.RayTaskError as error:  # what it answered cannot be sent
+            return error.cause
         except self._live.ray.exceptions.RayError as error:
             return _Death(error)
 
@@ -239,3 +260,9 @@ class Parallel:
             if job.turn is not None:
                 self._live.ray.kill(job.worker)
                 del self._busy[ref]
+
+
+def _evaluation(outcome: Outcome) -> Evaluation:
+    if isinstance(outcome, Failure):
+        raise EvaluationError(outcome.reason, everywhere=outcome.everywhere)
+    return outcome
