@@ -70,9 +70,14 @@ def search_family(
     """
     caps = _checked(cost, caps, options)
     names = [member_name(cost, cap) for cap in caps]
-    shared = Settings(reuse=options.pop("reuse", ()), workers=options.pop("workers", 1))
+    shared = Settings(
+        reuse=options.pop("reuse", ()),
+        workers=options.pop("workers", 1),
+        evaluator_timeout=options.pop("evaluator_timeout", None),
+    )
     space, evaluator = bind(load_space(space), evaluator)
-    with _folder(out, names, resume) as folder, at_work(evaluator, shared.workers, start=False) as scorer:
+    working = at_work(evaluator, shared.workers, start=False, timeout=shared.evaluator_timeout)
+    with _folder(out, names, resume) as folder, working as scorer:
         runs = [folder / name for name in names]
 
         def member(i: int, others: Sequence[Path], resume: bool, progress: bool | runner.Progress) -> Result:

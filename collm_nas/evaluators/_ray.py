@@ -31,6 +31,8 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # ten lines on stdout, where `parallel` warns in one
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # today's behaviour without a warning about tomorrow's
 }
+_WAITING = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
+"""Ray ends a process whose cluster is gone for so many seconds (60 by itself)."""
 _LONGEST = 40  # characters of the folder of temporary files: a socket's path, further down in it, may have 107
 
 
@@ -51,6 +53,11 @@ def require(workers: int | str) -> None:
             f"--workers {workers} needs Ray, which is not installed; leave --workers out, or run: "
             "python -m pip install -c constraints.txt 'ray[default]'"
         )
+
+
+def lost(ray: Any) -> tuple[type[Exception], ...]:
+    """What is raised where the cluster, not a worker, is gone."""
+    return (ray.exceptions.RayError, ConnectionError)
 
 
 def start(workers: int | str) -> Cluster:
@@ -102,7 +109,7 @@ def _started(ray: Any, workers: int) -> Callable[[], None]:
             close()
             if attempt == 2:
                 raise UserError(
-                    f"--workers {workers}: Ray does not start here ({_first_line(error)}); try again when less is "
+                    f"--workers {workers}: Ray does not start here ({first_line(error)}); try again when less is "
                     "running, or leave --workers out"
                 ) from error
     raise AssertionError
@@ -133,7 +140,8 @@ def _cores() -> int:
 def _environment(*, local: bool) -> Iterator[None]:
     """Ray's settings while it starts; what the user has set is kept, and all is as before afterwards."""
     before = dict(os.environ)
-    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if local and name not in before})
+    wanted = {**_WAITING, **(_ENVIRONMENT if local else {})}
+    os.environ.update({name: value for name, value in wanted.items() if name not in before})
     if local and not any(name.startswith("RAY_AUTH") for name in before):
         os.environ["RAY_AUTH_TOKEN"] = _token()
     try:
@@ -164,7 +172,7 @@ def _connected(ray: Any, address: str) -> Cluster:
             ray.shutdown()
             if attempt == 2:
                 hint = "" if address.startswith("ray://") else "; from outside the cluster use ray://HOST:10001"
-                raise UserError(f"--workers {address}: cannot connect ({_first_line(error)}){hint}") from error
+                raise UserError(f"--workers {address}: cannot connect ({first_line(error)}){hint}") from error
     limit, cpus, gpus = share([node["Resources"] for node in ray.nodes() if node["Alive"]])
     if not limit:
         ray.shutdown()
@@ -192,5 +200,6 @@ def share(nodes: Sequence[Mapping[str, float]]) -> tuple[int, int, int]:
     return sum(int(node[kind]) for node in able), cpus, int(kind == "GPU")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What it says, in short."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,8 +1,8 @@
 """Several evaluations at once, by Ray: the same results in the same order, whatever the number of workers.
 
 Each worker is a process with a copy of the evaluator, sent to it once. A worker that dies (out of memory, its machine
-lost) is replaced, and what it was at work on is done again by another. At most `workers` evaluations are under way or
-wait for their turn, so that a kill costs no more than these.
+lost) is replaced, and what it was at work on is done again by another; a cluster that is gone is waited for. At most
+`workers` evaluations are under way or wait for their turn, so that a kill costs no more than these.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,10 @@ from collm_nas.evaluators import _ray, attempt, explained, one_line
 
 TRIES = 4
 """Workers that one architecture (or the evaluator, while it is loaded) may bring down before it is given up."""
+
+
+PATIENCE, PAUSE = 600.0, 5.0
+"""Seconds that a cluster which is gone is waited for, and between two looks for it."""
 
 
 class _Worker:
@@ -172,7 +177,8 @@ class Parallel:
         self._idle, self._busy = [], {}
         if cluster is not None:
             for worker in workers:  # at once, for the next one's sake, where the cluster lives on
-                cluster.ray.kill(worker)
+                with suppress(*_ray.lost(cluster.ray), ValueError):  # a client that is cut off knows no actors any more
+                    cluster.ray.kill(worker)
             cluster.close()
 
     @property
@@ -188,8 +194,11 @@ class Parallel:
         try:
             for turn in range(len(archs)):
                 while turn not in work.answers:
-                    self._hand_out(work, turn)
-                    work.take(*self._next_answer())
+                    try:
+                        self._hand_out(work, turn)
+                        work.take(*self._next_answer())
+                    except _ray.lost(self._live.ray) as error:
+                        self._find_again(work, error)
                 answer = work.answers.pop(turn)
                 if isinstance(answer, Exception):
                     raise answer
@@ -226,6 +235,28 @@ class Parallel:
         if job.turn is None:
             self._check_start(answer)
         return job.turn, answer
+
+    def _find_again(self, work: _Work, error: Exception) -> None:
+        """The cluster is gone: wait until it is back (one of this machine is started anew); what was under way is done
+        again. UserError where that takes too long."""
+        text = "the Ray cluster is gone (%s); it is waited for, and what was under way is done again"
+        logging.getLogger("collm_nas").warning(text, _ray.first_line(error))
+        work.waiting.extendleft(sorted((j.turn for j in self._busy.values() if j.turn is not None), reverse=True))
+        gone: tuple[type[Exception], ...] = (UserError, *_ray.lost(self._live.ray))
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._idle, self._busy, self._failed_starts = [], {}, 0  # of handles that lead nowhere
+            self.close()
+            try:
+                self.start()
+                return
+            except gone as still:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"--workers {self._workers}: the Ray cluster is gone, and not back after {PATIENCE / 60:g} "
+                        f"minutes ({_ray.first_line(still)}); start it, then go on with --resume"
+                    ) from still
+            time.sleep(PAUSE)
 
     def _overdue(self) -> tuple[int | None, Any]:
         """End a worker whose time is up: its turn has failed."""

@@ -95,6 +95,10 @@ CASES = [
     (f"{C} true --report test", "--report is for --table"),
     (f"{C} true --evaluator-timeout 0", "--evaluator-timeout must be a finite number of seconds above zero"),
     (f"{C} true --evaluator-retries -1", "--evaluator-retries must be a whole number of at least 0"),
+    (f"{T} --max-failures 0", "--max-failures must be a whole number of at least 1"),
+    (f"{T} --retry-failed", "--retry-failed is for --resume"),
+    (f"{T} --evaluator-timeout 5", "Python code can't be ended within this process; add --workers 2"),
+    (f"{T} --evaluator-timeout -1 --workers 2", "--evaluator-timeout must be a finite number above zero"),
     (f"{T} --evaluator-retries 1", "--evaluator-retries is for --evaluator-cmd"),
     # models
     (f"{T} --model somewhere", "--model is for --optimizer collm"),
@@ -164,14 +168,6 @@ def test_no_traceback_in_a_process_of_its_own(mess: Path) -> None:
     )
     assert done.returncode == 2 and not done.stdout
     assert done.stderr == "collm-nas: error: --budget must be a whole number of at least 1, but is -3\n"
-
-
-def test_nan_from_a_function_keeps_what_was_evaluated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "moody.py").write_text("def score(arch):\n    return float('nan') if arch.choices[0] == 3 else 1.0\n")
-    line = "search --space space.yaml --evaluator moody:score --optimizer random --out r"
-    assert main(line.split()) == 2
-    assert "finite number" in capsys.readouterr().err
-    assert (folder / "r" / "journal.jsonl").stat().st_size > 0
 
 
 def test_leading_zeros_are_kept(folder: Path) -> None:

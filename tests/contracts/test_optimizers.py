@@ -204,6 +204,29 @@ def test_refused_candidates_are_heard_but_surplus_ones_may_return(name: str) -> 
     assert len(found) == 3 and first not in found
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("lucky", [frozenset[int](), frozenset({1, 2})], ids=["all", "some"])
+def test_what_failed_is_not_asked_for_again_and_the_rest_is(name: str, lucky: frozenset[int]) -> None:
+    """All fail, or those whose first choice is not a lucky one."""
+    space = grid(3, 3)
+    problem = Problem(space, 0, 100)
+    optimizer = create(name, problem)
+    told = [Candidate(space.make((0, 0, 0)), "init"), Candidate(space.make((1, 0, 0)), "init")]
+    found: list[Architecture | None] = []
+    while told:
+        found += [candidate.arch for candidate in told]
+        optimizer.tell(
+            [
+                Observation(c, "evaluated", Evaluation(additive(c.arch)))
+                if c.arch is not None and c.arch.choices[0] in lucky
+                else Observation(c, "failed")
+                for c in told
+            ]
+        )
+        told = optimizer.ask(4)
+    assert len(found) == len(set(found)) == space.size
+
+
 @pytest.mark.parametrize("name", SHOULD_BEAT_RANDOM)
 def test_beats_random_on_an_additive_landscape(name: str) -> None:
     space = grid(8, 4)

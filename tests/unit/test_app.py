@@ -98,23 +98,6 @@ def test_resume_of_what_never_began(tmp_path: Path) -> None:
     assert search(SPACE, score, optimizer="random", budget=5, out=tmp_path / "run", resume=True).ended == "budget"
 
 
-def test_an_error_of_the_evaluator_loses_nothing(tmp_path: Path) -> None:
-    fail = True
-
-    def moody(arch: Architecture) -> float:
-        if fail and arch.choices[2] == 3:
-            raise RuntimeError("out of memory")
-        return score(arch)
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        search(SPACE, moody, optimizer="random", budget=30, out=tmp_path)
-    held = json.loads((tmp_path / "result.json").read_text())
-    assert held["ended"] == "interrupted"
-    fail = False
-    result = search(SPACE, moody, optimizer="random", budget=30, out=tmp_path, resume=True)
-    assert result.history[: len(held["history"])] == held["history"] and result.counts["evaluated"] == 30
-
-
 TWO: Any = {"objective": ["flops", "fitness"]}
 
 
@@ -410,7 +393,6 @@ def test_open_search_refuses_what_it_did_not_ask_for() -> None:
         (["9 9 9"], [1.0], "variable 'a'"),
         (archs, [1.0], "one value an architecture, but got 3 and 1"),
         ([archs[0], archs[0]], [1.0, 2.0], "is not one that was asked for"),
-        (archs, [1.0, math.nan, 2.0], "a finite number"),
         (archs, [1.0, "much", 2.0], "a finite number"),
     ]:
         with pytest.raises(ValueError, match=sentence):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -141,35 +139,6 @@ def test_one_who_repeats_itself_gets_random_ones() -> None:
 def test_one_who_gives_up_gets_random_ones() -> None:
     result, _ = search(Scripted(), problem=problem(3), init=0)
     assert [row["proposer"] for row in result["history"]] == ["fallback"] * 3
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_fitness_that_is_no_number_stops_with_its_culprit(bad: float) -> None:
-    class Broken:
-        def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
-            return [Evaluation(bad) for _ in archs]
-
-        def costs(self, arch: Architecture) -> dict[str, float]:
-            return {}
-
-        def report(self, arch: Architecture) -> dict[str, float]:
-            return {}
-
-        def protocol(self) -> dict[str, Any]:
-            return {}
-
-    with pytest.raises(UserError, match=r"fitness of '2 1 3' is (nan|-?inf)"):
-        search("random", problem=problem(3), start_from=[a("213")], evaluator=Broken())
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0])
-def test_a_standard_error_that_is_none_stops_with_its_culprit(bad: float) -> None:
-    class Broken(function.FunctionEvaluator):
-        def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
-            return [Evaluation(1.0, error=bad) for _ in archs]
-
-    with pytest.raises(UserError, match=r"standard error of '2 1 3' is (nan|inf|-1.0)"):
-        search("random", problem=problem(3), start_from=[a("213")], evaluator=Broken(SPACE, score, "broken"))
 
 
 def test_the_standard_error_is_recorded_and_resumed(tmp_path: Path) -> None:

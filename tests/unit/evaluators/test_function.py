@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from collm_nas.api import Evaluation, UserError, Variable
+from collm_nas.api import Evaluation, EvaluationError, UserError, Variable
 from collm_nas.evaluators import function
 from collm_nas.spaces.base import CategoricalSpace
 
@@ -33,24 +33,37 @@ def test_the_standard_error_is_kept():
     (one,) = function.create(SPACE, lambda a: Evaluation(1.0, error=0.5)).evaluate(ARCHS[:1])
     (two,) = function.create(SPACE, lambda a: {"fitness": 1.0, "error": np.float64(0.25)}).evaluate(ARCHS[:1])
     assert (one.error, two.error) == (0.5, 0.25)
-    with pytest.raises(UserError, match="nan' as standard error for 'p'"):
+    with pytest.raises(EvaluationError, match="'nan' as standard error"):
         function.create(SPACE, lambda a: Evaluation(1.0, error=math.nan)).evaluate(ARCHS)
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, None, "0.5", True, [1, 2], {"fitness": None}, np.array([1.0, 2.0])]
+    ("value", "everywhere"),
+    [
+        *((value, False) for value in (math.nan, math.inf, None, {"fitness": None}, Evaluation(-math.inf))),
+        *((value, True) for value in ("0.5", True, [1, 2], {"accuracy": 1}, np.array([1.0, 2.0]))),
+    ],
+    ids=str,
 )
-def test_what_is_no_number_names_the_architecture(value):
-    evaluator = function.create(SPACE, lambda a: value, name="mine")
-    with pytest.raises(UserError, match=r"mine returned .* for 'q'"):
-        evaluator.evaluate([ARCHS[1]])
+def test_what_is_no_number(value, everywhere):
+    """What is of a wrong kind would be so for every architecture; NaN is one network that diverged."""
+    with pytest.raises(EvaluationError, match=r"^mine returned ") as error:
+        function.create(SPACE, lambda a: value, name="mine").evaluate([ARCHS[1]])
+    assert error.value.everywhere == everywhere
 
 
-def test_a_dict_without_fitness_and_a_bad_cost():
-    with pytest.raises(UserError, match="without 'fitness' for 'p'; its keys are accuracy"):
+def test_a_dict_without_fitness_and_bad_costs():
+    with pytest.raises(EvaluationError, match="without 'fitness'; its keys are accuracy"):
         function.create(SPACE, lambda a: {"accuracy": 1}).evaluate(ARCHS)
-    with pytest.raises(UserError, match="cost 'flops' for 'p'"):
+    with pytest.raises(EvaluationError, match="'nan' as cost 'flops'"):
         function.create(SPACE, lambda a: {"fitness": 1, "costs": {"flops": math.nan}}).evaluate(ARCHS)
+    with pytest.raises(EvaluationError, match="3 as costs; return a number for each name"):
+        function.create(SPACE, lambda a: {"fitness": 1, "costs": 3}).evaluate(ARCHS)
+
+
+def test_an_error_in_words_says_why():
+    with pytest.raises(EvaluationError, match=r"^it diverged$"):
+        function.create(SPACE, lambda a: {"error": "it diverged"}).evaluate(ARCHS)
 
 
 def test_a_failure_of_the_function_is_not_hidden():
