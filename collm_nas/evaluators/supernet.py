@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from collm_nas import images, spaces, supernets
-from collm_nas.api import Architecture, Evaluation, SearchSpace, UserError
+from collm_nas.api import Architecture, Evaluation, EvaluationError, SearchSpace, UserError
 from collm_nas.images.inputs import Inputs
 from collm_nas.images.split import ImageData, Split
 from collm_nas.supernets import devices, own, protocols, session, store, training
@@ -93,15 +93,25 @@ class SupernetEvaluator:
         return self._scorer.score_network(network.to(self.device), self.inputs(arch), split)
 
     def evaluate(self, archs: Sequence[Architecture], best: float | None = None) -> list[Evaluation]:
-        """One evaluation an architecture, in order; float32 on the device. In a race, against `best`."""
+        """One evaluation an architecture, in order; float32 on the device. In a race, against `best`.
+
+        Raises EvaluationError where the device has too little memory.
+        """
         return [self._evaluate(arch, best if self.race else None) for arch in archs]
 
     def _evaluate(self, arch: Architecture, best: float | None) -> Evaluation:
         began = time.monotonic()
-        score = self._scorer.score(arch, best=-math.inf if best is None else best)
-        return Evaluation(
-            score.accuracy, self.costs(arch), time.monotonic() - began, f"supernet, {score.images} images", score.error
-        )
+        try:
+            score = self._scorer.score(arch, best=-math.inf if best is None else best)
+        except torch.OutOfMemoryError as error:
+            reason = f"{self.device} has too little memory for it: {error}"
+        else:
+            return self._scored(arch, score, time.monotonic() - began)
+        devices.release(self.device)  # only now is nothing of the attempt held any more
+        raise EvaluationError(reason)
+
+    def _scored(self, arch: Architecture, score: Score, seconds: float) -> Evaluation:
+        return Evaluation(score.accuracy, self.costs(arch), seconds, f"supernet, {score.images} images", score.error)
 
     def costs(self, arch: Architecture) -> dict[str, float]:
         """The latency in ms of one image, measured once, where that is asked for."""

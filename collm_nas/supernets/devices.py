@@ -34,3 +34,9 @@ def layout(device: torch.device) -> torch.memory_format:
     for each new shape: 0.4 s a subnet or a training step of a supernet, measured on an H200, against 0.03 s without.
     """
     return torch.contiguous_format if device.type == "cuda" else torch.channels_last
+
+
+def release(device: torch.device) -> None:
+    """Give back what torch keeps of memory that is free, after a network was too large for the rest."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -28,6 +28,8 @@ from collm_nas.supernets.recalibration import averaged, recalibrate
 
 CHUNK = {"cpu": 250, "cuda": 2500}
 """Images that are run at once: on a CPU, as many as the caches bear."""
+LEAST = 16
+"""Images at once, below which a chunk is not halved for want of memory."""
 KEPT = 2 << 30
 """Bytes of normalised images that are kept; larger sets are normalised chunk by chunk, every time."""
 RACE = 4
@@ -101,7 +103,18 @@ class Scorer:
         return _score(right, seen)
 
     def _right(self, network: nn.Module, inputs: Inputs, split: str, start: int, end: int) -> int:
-        """How many of these images are classified correctly."""
+        """How many of these images are classified correctly; torch.OutOfMemoryError where even a few are too many."""
+        size = CHUNK.get(self.device.type, 250)
+        while True:
+            try:
+                return self._counted(network, inputs, split, start, end, size)
+            except torch.OutOfMemoryError:
+                if size < 2 * LEAST:
+                    raise
+            size //= 2
+            devices.release(self.device)
+
+    def _counted(self, network: nn.Module, inputs: Inputs, split: str, start: int, end: int, size: int) -> int:
         half = self.protocol.half and devices.computes_half(self.device, inputs.side)
 
         def count(chunk: tuple[Tensor, Tensor]) -> Tensor:
@@ -110,7 +123,7 @@ class Scorer:
                 right: Tensor = (network(x_NCHW).argmax(1) == labels_N).sum()
                 return right
 
-        chunks = self._chunks(inputs, split, CHUNK.get(self.device.type, 250), start, end)
+        chunks = self._chunks(inputs, split, size, start, end)
         threads = torch.get_num_threads()
         if self.device.type != "cpu" or threads == 1:
             return int(sum(map(count, chunks)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from random import Random
@@ -80,6 +81,79 @@ def test_a_command_scores(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     for other in ("true", command + " "):
         assert main([*search, "--evaluator-cmd", other, "--out", "r", "--resume"]) == 2
         assert "--evaluator-cmd: the run in r was begun with" in capsys.readouterr().err
+
+
+MOODY = """\
+import json, subprocess, sys, time
+l1, l2, *rest = (layers := json.load(open(sys.argv[1]))["choices"].values())
+print("epoch 1")
+if l1 == "a" and l2 in "ab":
+    sys.exit("cuda error")
+if l1 == "b":
+    print(float("nan") if l2 == "a" else json.dumps({"fitness": sum(map(ord, layers))}) if l2 == "b" else "junk {")
+elif (l1, l2) == ("c", "a"):
+    subprocess.Popen(["sleep", "300"])
+    time.sleep(300)
+else:
+    print(sum(map(ord, layers)))
+"""
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_now_and_then(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Exits 1, prints NaN or junk, hangs with a child; killed and resumed it ends like an unbroken run."""
+    (folder / "moody.py").write_text(MOODY)
+    scored = ["--evaluator-cmd", shlex.join([sys.executable, "moody.py", "{arch.json}"]), "--evaluator-timeout", "5"]
+    search = ["search", "--space", "space.yaml", *scored, "--optimizer", "local-search", "--budget", "24"]
+    assert main([*search, "--out", "whole"]) == 0
+    whole = result("whole")
+    out, told = capsys.readouterr().out, " ".join(caplog.messages)
+    reasons = " ".join(row["reason"] for row in whole["failures"])  # type: ignore[attr-defined]
+    for said in ("exit code 1: cuda error", "'nan' as fitness", "its last line is 'junk {'", "longer than 5 s"):
+        assert said in reasons and said in told
+    assert f"24 evaluated, {len(whole['failures'])} failed" in out  # type: ignore[arg-type]
+    rng = Random(0)
+    for _ in range(3):
+        process = start([*search, "--out", "killed", "--resume"])
+        stop_after(process, folder / "killed", 3 + int(rng.random() * 8), signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
+    assert main([*search, "--out", "killed", "--resume"]) == 0
+    killed = result("killed")
+    for key in ("history", "best", "counts", "ended"):
+        assert killed[key] == whole[key]
+    assert [row["reason"] for row in killed["failures"]] == [row["reason"] for row in whole["failures"]]  # type: ignore[attr-defined]
+    held = (folder / "killed" / "result.json").read_bytes()
+    assert main(["replay", "killed"]) == 0 and (folder / "killed" / "result.json").read_bytes() == held
+
+
+def test_an_evaluator_that_breaks_and_is_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "gone.py").write_text("def score(arch):\n    raise OSError('no space left on device')\n")
+    search = ["search", "--space", "space.yaml", "--evaluator", "gone:score", "--optimizer", "random", "--out", "r"]
+    assert main([*search, "--budget", "9", "--max-failures", "4"]) == 2
+    [err] = capsys.readouterr().err.splitlines()
+    assert "after 4 failures in a row, the last one: OSError: no space left on device" in err
+    assert result("r")["ended"] == "failures" and result("r")["best"] is None
+    assert main(["watch", "r"]) == 0
+    out = capsys.readouterr().out
+    assert "failed    4 evaluations, the last one: OSError" in out and "too many evaluations failed in a row" in out
+    again = [*search, "--budget", "9", "--resume", "--retry-failed"]
+    mended = subprocess.run(
+        [sys.executable, "-c", MENDED, *again], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "9 evaluated, 4 failed" in mended.stdout
+    tried = [row["arch"] for row in result("r")["failures"]]  # type: ignore[attr-defined]
+    assert set(tried) < {row["arch"] for row in result("r")["history"]}  # type: ignore[attr-defined]
+
+
+MENDED = """\
+import sys
+open("gone.py", "w").write("def score(arch):\\n    return 1.0\\n")
+from collm_nas.cli import main
+raise SystemExit(main(sys.argv[1:]))
+"""
 
 
 def test_the_first_free_folder_is_taken(folder: Path) -> None:

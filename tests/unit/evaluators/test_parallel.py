@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from collm_nas import open_search, search
-from collm_nas.api import Architecture, Evaluation, UserError
+from collm_nas.api import Architecture, Evaluation, EvaluationError, Failure, UserError
 from collm_nas.evaluators import _ray, function
 from collm_nas.evaluators.parallel import TRIES, Parallel
 from tests.cli.runs import folder, lines
@@ -90,21 +91,15 @@ def scored(arch: Architecture) -> float:
     return float(10 * arch.choices[0] + arch.choices[2])
 
 
-def evaluator(mark: Path | None = None, **bad: Any) -> function.FunctionEvaluator:
-    """Slower for some than for others; `bad`: what happens to architectures by their first and last choice."""
-    kill, kill_once, refuse, fail = (bad.get(name) for name in ("kill", "kill_once", "refuse", "fail"))
+def evaluator(mark: Path | None = None, kill_once: tuple[int, int] | None = None) -> function.FunctionEvaluator:
+    """Slower for some than for others; `kill_once`: first and last choice of one that ends its worker, once."""
 
     def work(arch: Any) -> Any:
         where = (arch.choices[0], arch.choices[2])
         time.sleep(0.05 * (3 - arch.choices[2]))
-        if where == kill or (where == kill_once and mark is not None and not mark.exists()):
-            if mark is not None:
-                mark.touch()
+        if where == kill_once and mark is not None and not mark.exists():
+            mark.touch()
             os._exit(3)
-        if where == refuse:
-            raise UserError(f"no {where}")
-        if where == fail:
-            raise RuntimeError(f"out of luck at {where}")
         return {"fitness": float(10 * where[0] + where[1]), "costs": {"pid": float(os.getpid())}}
 
     return function.create(SPACE, work, "work")
@@ -134,29 +129,43 @@ def test_a_worker_that_dies_loses_nothing(two: _ray.Cluster, tmp_path: Path) -> 
 
 @ray
 @pytest.mark.slow
-def test_what_kills_every_worker_is_named(two: _ray.Cluster) -> None:
-    heard = []
-    with Parallel(evaluator(kill=(0, 2)), 2) as pair:
-        with pytest.raises(UserError, match=rf"choices \[0, 0, 2\] brought down {TRIES} workers, one after the other"):
-            for evaluation in pair.evaluate_each(ARCHS[:4]):
-                heard.append(evaluation.fitness)
-        assert heard == [scored(a) for a in ARCHS[:2]], "what came before it is kept"
-        assert pair.evaluate(ARCHS[3:4])[0].fitness == scored(ARCHS[3])
+def test_what_fails_is_named_in_its_turn_and_the_others_are_kept(two: _ray.Cluster) -> None:
+    hangs, fails = ARCHS[1].choices, ARCHS[4].choices
+
+    def work(arch: Architecture) -> Any:
+        if arch.choices == (0, 0, 2):
+            os._exit(3)
+        if arch.choices == hangs:
+            time.sleep(300)
+        if arch.choices == fails:
+            raise RuntimeError("out of luck")
+        return math.nan if arch.choices == (0, 1, 1) else scored(arch)
+
+    with Parallel(function.create(SPACE, work, "work"), 2, timeout=2.0) as pair:
+        found = list(pair.evaluate_each(ARCHS[:8]))
+        with pytest.raises(EvaluationError, match="out of luck"):
+            pair.evaluate(ARCHS[4:5])
+    failed = {i: outcome.reason for i, outcome in enumerate(found) if isinstance(outcome, Failure)}
+    assert list(failed) == [1, 2, 4, 5]
+    assert failed[1] == "it took longer than 2 s (--evaluator-timeout), and its worker was ended"
+    assert failed[2].startswith(f"it brought down {TRIES} workers, one after the other (")
+    assert failed[4].startswith("RuntimeError: out of luck (test_parallel.py:")
+    assert failed[5] == "work returned 'nan' as fitness; return a finite number"
+    kept = [outcome.fitness for outcome in found if isinstance(outcome, Evaluation)]
+    assert kept == [scored(ARCHS[i]) for i in (0, 3, 6, 7)]
 
 
 @ray
 @pytest.mark.slow
-def test_errors_come_when_their_turn_has_come(two: _ray.Cluster) -> None:
-    for what, kind in (("refuse", UserError), ("fail", RuntimeError)):
-        heard = []
-        with Parallel(evaluator(**{what: (0, 2)}), 2) as pair, pytest.raises(kind) as error:
-            for evaluation in pair.evaluate_each(ARCHS[:6]):
-                heard.append(evaluation.fitness)
-        assert heard == [scored(a) for a in ARCHS[:2]]
-        if what == "refuse":
-            assert type(error.value) is UserError and str(error.value) == "no (0, 2)"
-        else:
-            assert "out of luck at (0, 2)" in str(error.value)
+def test_a_report_that_fails_is_an_error(two: _ray.Cluster) -> None:
+    class Refusing(function.FunctionEvaluator):
+        def report(self, arch: Architecture) -> dict[str, float]:
+            raise UserError("no test images") if arch.choices[0] else RuntimeError("out of luck")
+
+    with Parallel(Refusing(SPACE, scored, "x"), 2) as pair:
+        for arch, kind, said in ((ARCHS[-1], UserError, "no test images"), (ARCHS[0], RuntimeError, "out of luck")):
+            with pytest.raises(kind, match=said):
+                pair.report(arch)
 
 
 @ray
@@ -313,6 +322,34 @@ def test_with_the_network_cut(shell: Path) -> None:
     assert not left(shell) and not temporary() and sorted(Path.home().glob(".ray*")) == home
     known = {"space.yaml", "table.csv", "code_of_mine.py", "__pycache__", "marks", "two"}
     assert {path.name for path in shell.iterdir()} <= known
+    subprocess.run(command("one", "1"), check=True, capture_output=True, timeout=60)
+    assert history("two") == history("one")
+
+
+@ray
+@pytest.mark.slow
+def test_a_cluster_that_is_killed_is_started_again(shell: Path) -> None:
+    process = subprocess.Popen(
+        command("two", "2"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SLOW": "0.5"},
+    )
+    deadline = time.monotonic() + 200
+    while lines(Path("two")) < 32 and process.poll() is None:
+        assert time.monotonic() < deadline, "the journal does not grow"
+        time.sleep(0.01)
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            name = path.joinpath("cmdline").read_text().split("\0")[0]
+        except OSError:
+            continue
+        if int(parent) == process.pid and name.endswith(("/gcs_server", "/raylet")):
+            os.kill(int(path.name), signal.SIGKILL)
+    _, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
     subprocess.run(command("one", "1"), check=True, capture_output=True, timeout=60)
     assert history("two") == history("one")
 

@@ -15,6 +15,8 @@ from torch import nn
 
 from collm_nas import images, spaces, supernets
 from collm_nas.api import UserError
+from collm_nas.evaluators import attempt
+from collm_nas.evaluators.supernet import SupernetEvaluator
 from collm_nas.supernets import base, protocols
 from collm_nas.supernets.recalibration import averaged, recalibrate
 from collm_nas.supernets.scoring import RACE, Score, Scorer, folded, hopeless
@@ -186,6 +188,53 @@ def test_accuracy_and_standard_error(share, mine, digits):
     score, seen = known(mine, digits, share)
     assert score.accuracy == pytest.approx(share) and seen == score.images == 800
     assert score.error == pytest.approx(100 * np.std(right(share).numpy()) / np.sqrt(800))
+
+
+class Hungry(Known):
+    """Has memory for so many images at once."""
+
+    def __init__(self, labels_N, right_N, room):
+        super().__init__(labels_N, right_N)
+        self.room, self.tried = room, []
+
+    def forward(self, x_NCHW):
+        self.tried.append(len(x_NCHW))
+        if len(x_NCHW) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")
+        return super().forward(x_NCHW)
+
+
+def test_too_little_memory_halves_what_is_run_at_once(mine, digits):
+    inputs = mine.supernet.inputs(mine.supernet.space.sample(random.Random(0)))
+    network = Hungry(digits.valid.labels, right(60), 70)
+    assert mine.score_network(network, inputs).accuracy == pytest.approx(60)
+    assert network.tried[:3] == [250, 125, 62] and network.seen == 800
+    with pytest.raises(torch.OutOfMemoryError):
+        mine.score_network(Hungry(digits.valid.labels, right(60), 15), inputs)
+
+
+def test_an_architecture_that_fits_nowhere_fails_alone(supernet, digits):
+    narrow, large = (supernet.space.sample(random.Random(seed)) for seed in (0, 1))
+
+    class Scarce(type(supernet)):
+        def network(self, arch):
+            made = super().network(arch)
+            if arch == large:
+                made.register_forward_pre_hook(refuse)
+            return made
+
+    def refuse(module, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")
+
+    scarce = copy.copy(supernet)
+    scarce.__class__ = Scarce
+    evaluator = SupernetEvaluator(scarce, digits, device="cpu")
+    failure = attempt(evaluator, large)
+    assert failure.reason.startswith("cpu has too little memory for it: CUDA out of")
+    assert not failure.everywhere
+    assert (
+        attempt(evaluator, narrow).fitness == SupernetEvaluator(supernet, digits, device="cpu").score(narrow).accuracy
+    )
 
 
 @pytest.mark.parametrize(
