@@ -107,6 +107,22 @@ class Page(HTMLParser):
             self.text += data + "\n"
 
 
+def test_failures_are_listed_by_reason_and_told_in_their_round() -> None:
+    result, events = run()
+    assert "failed" not in render(result, events)
+    reasons = [EVIL, "it diverged", "it diverged"]
+    rows = [{"arch": arch, "reason": why} for arch, why in zip(("x p", "y p", "z p"), reasons, strict=True)]
+    result |= {"failures": rows, "counts": {**result["counts"], "failed": 3}}
+    result["history"] = [row for row in result["history"] if row["arch"] != "y p"]
+    events = [*events, {"event": "failure", "arch": "y p", "reason": "it diverged", "seconds": 1.0}]
+    page = render(result, events)
+    assert page.index("it diverged") < page.index("&lt;script&gt;alert") and EVIL not in page
+    assert "<td>2</td><td><code>y p</code></td>" in page and "3 evaluations failed" in page
+    assert [told.verdict for told in rounds(events, result["history"])[0].plans[0].candidates] == [
+        *("evaluated", "failed", "repeated"),
+    ]
+
+
 def test_nothing_is_loaded_from_elsewhere() -> None:
     page = render(*run())
     assert "://" not in page
