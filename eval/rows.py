@@ -90,4 +90,4 @@ def left_out() -> str | None:
     from collm_nas import optimizers
 
     names = [name for name in optimizers.names() if optimizers.missing(name)]
-    return f"without {', '.join(names)}; to have them: pip install 'collm-nas[rivals]'" if names else None
+    return f"without {', '.join(names)}; to have them: {optimizers.installing(names)}" if names else None

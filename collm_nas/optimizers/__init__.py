@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -27,9 +28,7 @@ def create(name: str, problem: Problem, **options: Any) -> Optimizer:
     """
     make, legal = _found(name)
     if package := missing(name):
-        raise UserError(
-            f"optimizer {name!r} needs the package {package}; install it with: pip install 'collm-nas[rivals]'"
-        )
+        raise UserError(f"optimizer {name!r} needs the package {package}; install it with: {installing([name])}")
     for option in options:
         if option not in legal:
             raise UserError(f"optimizer {name!r} has no option {option!r}; legal: {', '.join(legal) or 'none'}")
@@ -60,6 +59,11 @@ def missing(name: str) -> str | None:
     """The package that this optimiser needs (`NEEDS` of its file) and that is not installed, if any."""
     package: str | None = getattr(_file(name), "NEEDS", None)
     return None if package is None or find_spec(package) is not None else package
+
+
+def installing(names: Iterable[str]) -> str:
+    """The command that brings the packages of these optimisers (`EXTRA` of their files)."""
+    return f"pip install 'collm-nas[{','.join(sorted({_file(name).EXTRA for name in names}))}]'"
 
 
 def _found(name: str) -> tuple[Any, tuple[str, ...]]:

@@ -23,7 +23,6 @@ from collm_nas.memory import Memory
 from collm_nas.objectives import losses
 from collm_nas.optimizers._population import filled, made
 
-PACKAGE = "optuna"
 REDRAWS = 20
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collm_nas.api import Problem, UserError
 from collm_nas.memory import stable_seed
-from collm_nas.optimizers._optuna import PACKAGE, Studied
+from collm_nas.optimizers._optuna import Studied
 from collm_nas.optimizers._population import population_of
 
-NEEDS = PACKAGE
+NEEDS, EXTRA = "optuna", "rivals"
 SEVERAL = True  # objectives
 
 

@@ -12,9 +12,9 @@ import warnings
 
 from collm_nas.api import Problem
 from collm_nas.memory import stable_seed
-from collm_nas.optimizers._optuna import PACKAGE, Studied
+from collm_nas.optimizers._optuna import Studied
 
-NEEDS = PACKAGE
+NEEDS, EXTRA = "optuna", "rivals"
 SEVERAL = True  # objectives
 
 
