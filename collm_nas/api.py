@@ -68,6 +68,9 @@ class SearchSpace(Protocol):
     name: str
     description: str
     variables: tuple[Variable, ...]
+    edges: tuple[tuple[int, int], ...] | None
+    """Where the space is a cell: from and to node of every variable, whose choices are operations (`none`: no edge);
+    node 0 is the input, the last node the output."""
 
     @property
     def size(self) -> int:

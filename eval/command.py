@@ -81,15 +81,15 @@ def run(args: argparse.Namespace) -> int:
     """Runs what is missing, prints a table a case, writes the tidy files, and `table.md` where there is a protocol."""
     from rich.console import Console
 
-    from eval import beside, plan, protocols, tidy
+    from eval import beside, plan, protocols, stacked, tidy
 
     study = protocols.load(args.protocol) if args.protocol else None
     made = plan.make(args, study)  # before anything is written: a wrong table or column ends here
     folder = args.out or Path(f"bench-{study.name if study else made.options.problem}")
-    console = Console(width=None if sys.stdout.isatty() else 230)
+    console = Console(width=None if sys.stdout.isatty() else stacked.WIDTH)
     measured = _measured(made, folder / "searches.jsonl", args.processes or os.cpu_count() or 1)
     for one in measured:
-        console.print(one.table())
+        console.print(one.table(console.width))
     written = tidy.write(folder, measured)
     if study is not None:
         text = beside.page(study, measured, made.changed)

@@ -59,8 +59,9 @@ def render(runs: Sequence[Run]) -> str:
         run.name: improvements(run.history, [float(row["query"]) for row in run.history]) for run in runs if run.history
     }
     ends = {run.name: float(len(run.history)) for run in runs}
-    timed = {run.name: improvements(run.history, known) for run in runs if (known := run.times())}
-    last = {run.name: known[-1] for run in runs if (known := run.times())}
+    times = {run.name: known for run in runs if (known := run.times())}
+    timed = {run.name: improvements(run.history, times[run.name]) for run in runs if run.name in times}
+    last = {name: known[-1] for name, known in times.items()}
     keys = "".join(key(f'<path class="{_style(i)}"{_dash(i)} d="M0 5H18"/>', run.name) for i, run in enumerate(runs))
     legend = f'<div class="legend">{keys}</div>'
     parts = [

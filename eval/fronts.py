@@ -18,7 +18,8 @@ from collm_nas.api import Problem, UserError
 from collm_nas.pareto import Point
 from eval.metrics import bootstrap, paired
 from eval.problems import LANDSCAPES, PACKAGED, Instance, ProblemSpec, load
-from eval.summary import SECONDS, SPENT, TOKENS, Record, interval, spent, text
+from eval.stacked import stacked
+from eval.summary import SECONDS, TOKENS, Record, interval, label, spent, text
 
 
 def check(spec: ProblemSpec, problem: Problem, init: int) -> None:
@@ -120,26 +121,20 @@ def _line(row: str, own: Sequence[Record], first: Sequence[Record]) -> dict[str,
     }
 
 
-def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> Any:
-    """A rich Table; the protocol stands under it, with what the hypervolume is a share of."""
-    from rich.table import Table
-
+def table(lines: Sequence[dict[str, Any]], protocol: str, title: str, width: int) -> Any:
+    """What `stacked` makes of all figures; the protocol stands under it, with what the hypervolume is a share of."""
     first, whole = (lines[0]["versus"]["row"], lines[0]["normalised_to"]) if lines else ("", "")
+    columns = [
+        ("hypervolume", [text(one["share"]) for one in lines]),
+        (f"minus {first}: worse/equal/better", [_held(one["versus"], one["row"]) for one in lines]),
+        ("size of front", [f"{one['front_size']:.1f}" for one in lines]),
+        ("best fitness", [text(one["final"]) for one in lines]),
+        *spent(lines),
+    ]
     caption = f"{protocol} | hypervolume as a share of that of {whole}"
-    made = Table(caption=caption, title=f"{title}means over seeds [95 %]")
-    made.add_column("row")
-    titles = ["hypervolume", f"minus {first}: worse/equal/better", "size of front", "best fitness"]
-    for column in [*titles, *SPENT]:
-        made.add_column(column, justify="right")
-    for one in lines:
-        versus = one["versus"]
-        tally = f"{versus['worse']}/{versus['equal']}/{versus['better']}"
-        made.add_row(
-            one["row"] + (f" ({one['seen']})" if one["seen"] else ""),
-            text(one["share"]),
-            "" if one["row"] == first else f"{text(versus['share'])} {tally}",
-            f"{one['front_size']:.1f}",
-            text(one["final"]),
-            *spent(one),
-        )
-    return made
+    return stacked([label(one) for one in lines], columns, f"{title}means over seeds [95 %]", caption, width)
+
+
+def _held(versus: dict[str, Any], row: str) -> str:
+    tally = f"{versus['worse']}/{versus['equal']}/{versus['better']}"
+    return "" if row == versus["row"] else f"{text(versus['share'])} {tally}"

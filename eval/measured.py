@@ -65,12 +65,12 @@ class Measured:
             return fronts.summarise(self.records, self.reference)
         return summary.summarise(self.records, self.protocol.budget, self.reference)
 
-    def table(self) -> Any:
-        """A rich Table, with the protocol under it."""
+    def table(self, width: int) -> Any:
+        """Tables for rich to print, of at most so many characters a line, with the protocol under them."""
         title = f"{self.case}: " if self.case else ""
         several = len(self.protocol.objective) > 1
         made = ranking.table if self.kind == "ranking" else fronts.table if several else summary.table
-        return made(self.lines, self.described, title)
+        return made(self.lines, self.described, title, width)
 
     def figures(self, measure: str, queries: int | None) -> dict[str, Figure]:
         """Row -> its figure, of the rows that have it."""

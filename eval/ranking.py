@@ -28,7 +28,8 @@ from eval.metrics import bootstrap, paired
 from eval.problems import Instance, ProblemSpec, load
 from eval.rows import MODEL_OPTIONS, MODEL_ROW, Row
 from eval.rows import parse_row as parse_search_row
-from eval.summary import corrected, interval, text
+from eval.stacked import stacked
+from eval.summary import corrected, interval, label, text
 
 DECILES, COSTS = 10, ("flops", "params")
 ROWS: dict[str, tuple[str, ...]] = {
@@ -188,22 +189,16 @@ def summarise(records: Sequence[Record], reference: str) -> list[dict[str, Any]]
     return corrected(lines, reference)
 
 
-def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> Any:
-    """A rich Table; the protocol stands under it."""
-    from rich.table import Table
-
-    made = Table(caption=protocol, title=f"{title}Kendall's tau, means over trials [95 % bootstrap]")
-    reference = lines[0]["versus"]["row"]
-    for name in ("row", "tau", "orders read", "tokens out", "LLM s", f"tau minus {reference}, p (Holm)"):
-        made.add_column(name, justify="left" if name == "row" else "right")
-    for one in lines:
-        versus = one["versus"]
-        made.add_row(
-            one["row"] + (f" ({one['seen']})" if one["seen"] else ""),
-            text(one["tau"]),
-            f"{100 * one['readable']:.0f} %",
-            f"{one['tokens_completion']:.0f}",
-            f"{one['seconds_llm']:.2f}",
-            "" if one["row"] == reference else f"{versus['tau']}, {versus['p_holm']:.3f}",
-        )
-    return made
+def table(lines: Sequence[dict[str, Any]], protocol: str, title: str, width: int) -> Any:
+    """What `stacked` makes of all figures; the protocol stands under it."""
+    first = lines[0]["versus"]["row"]
+    held = ["" if one["row"] == first else f"{one['versus']['tau']}, {one['versus']['p_holm']:.3f}" for one in lines]
+    columns = [
+        ("tau", [text(one["tau"]) for one in lines]),
+        ("orders read", [f"{100 * one['readable']:.0f} %" for one in lines]),
+        ("tokens out", [f"{one['tokens_completion']:.0f}" for one in lines]),
+        ("LLM s", [f"{one['seconds_llm']:.2f}" for one in lines]),
+        (f"tau minus {first}, p (Holm)", held),
+    ]
+    said = f"{title}Kendall's tau, means over trials [95 % bootstrap]"
+    return stacked([label(one) for one in lines], columns, said, protocol, width)

@@ -32,6 +32,8 @@ class RelabelledSpace(CategoricalSpace):
             template=original.template if places is None and original.speller("native") is original else None,
             description=original.description,
         )
+        if original.edges is not None:
+            self.edges = tuple(original.edges[i] for i in self.places)
 
     def _moved(self, i: int, variable: Variable) -> Variable:
         conditions = tuple(

@@ -17,6 +17,7 @@ from eval.metrics import (
     queries_text,
     queries_with_interval,
 )
+from eval.stacked import Column, stacked
 
 Record = dict[str, Any]
 SECONDS = ("llm", "evaluate", "total")
@@ -100,43 +101,44 @@ def text(said: dict[str, float], digits: int = 3) -> str:
     return Estimate(said["mean"], said["low"], said["high"]).text(digits)
 
 
-SPENT = ("tokens in/out", "LLM/evaluation/total s")
+def spent(lines: Sequence[dict[str, Any]]) -> list[Column]:
+    """What the rows cost a search."""
+    tokens = [f"{one['tokens_prompt']:.0f}/{one['tokens_completion']:.0f}" for one in lines]
+    seconds = ["/".join(f"{one[f'seconds_{name}']:.2f}" for name in SECONDS) for one in lines]
+    return [("tokens in/out", tokens), ("LLM/evaluation/total s", seconds)]
 
 
-def spent(line: dict[str, Any]) -> tuple[str, str]:
-    """What a row costs a search, as columns `SPENT`."""
-    tokens = f"{line['tokens_prompt']:.0f}/{line['tokens_completion']:.0f}"
-    return tokens, "/".join(f"{line[f'seconds_{name}']:.2f}" for name in SECONDS)
+def label(line: dict[str, Any]) -> str:
+    """A row's name, and whether its model was trained on the table."""
+    return line["row"] + (f" ({line['seen']})" if line["seen"] else "")
 
 
-def table(lines: Sequence[dict[str, Any]], protocol: str, title: str = "") -> Any:
-    """A rich Table; the protocol stands under it."""
-    from rich.table import Table
-
+def table(lines: Sequence[dict[str, Any]], protocol: str, title: str, width: int) -> Any:
+    """What `stacked` makes of the figures, but for the regret in units of fitness; the protocol stands under it."""
     first = lines[0]["versus"]["row"] if lines else ""
     reports = list(lines[0]["report"]) if lines else []
-    titles = ["row", "final", "regret", "normalised", "area", "found", "queries", *reports]
-    titles += SPENT
-    made = Table(caption=protocol, title=f"{title}means over seeds [95 % bootstrap]")
-    for column in titles:
-        made.add_column(column, justify="left" if column == "row" else "right")
-    made.add_column(f"normalised minus {first}: worse/equal/better, p (Holm)", justify="right")
-    for one in lines:
-        versus = one["versus"]
-        tally = f"{versus['worse']}/{versus['equal']}/{versus['better']}"
-        made.add_row(
-            one["row"] + (f" ({one['seen']})" if one["seen"] else ""),
-            text(one["final"]),
-            text(one["regret"]),
-            text(one["normalised_regret"]),
-            text(one["area"]),
-            f"{100 * one['found']:.0f} %",
-            one["queries_text"],
-            *(text(one["report"][name]) for name in reports),
-            *spent(one),
-            "" if one["row"] == first else f"{text(versus['normalised_regret'])} {tally}, {_p(versus['p_holm'])}",
-        )
-    return made
+    columns = [
+        ("final", [text(one["final"]) for one in lines]),
+        *((name, [text(one["report"][name]) for one in lines]) for name in reports),
+        ("found", [f"{100 * one['found']:.0f} %" for one in lines]),
+        ("queries", [one["queries_text"] for one in lines]),
+        ("normalised", [text(one["normalised_regret"]) for one in lines]),
+        (
+            f"normalised minus {first}: worse/equal/better, p (Holm)",
+            [_held(one["versus"], one["row"]) for one in lines],
+        ),
+        ("area", [text(one["area"]) for one in lines]),
+        *spent(lines),
+    ]
+    return stacked([label(one) for one in lines], columns, f"{title}means over seeds [95 % bootstrap]", protocol, width)
+
+
+def _held(versus: dict[str, Any], row: str) -> str:
+    """The difference to the reference, how often it was worse, equal and better, and the p-value."""
+    if row == versus["row"]:
+        return ""
+    tally = f"{versus['worse']}/{versus['equal']}/{versus['better']}"
+    return f"{text(versus['normalised_regret'])} {tally}, {_p(versus['p_holm'])}"
 
 
 def _p(p: float) -> str:

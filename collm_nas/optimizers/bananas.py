@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from collm_nas.api import Architecture, Candidate, Observation, Problem
 from collm_nas.evidence import normal_ranks, one_hot
 from collm_nas.memory import Memory, stable_seed
-from collm_nas.optimizers._cells import cell, edges_of, paths
+from collm_nas.optimizers._cells import cell, output, paths
 
 Floats = NDArray[np.float64]
 # N evaluated, P pool, D features.
@@ -33,7 +33,6 @@ class Bananas:
     def __init__(self, problem: Problem) -> None:
         self._memory = Memory(problem, "bananas")
         self._numpy_rng = np.random.default_rng(stable_seed("bananas", problem.seed))
-        self._edges = edges_of(problem.space)
 
     def ask(self, n: int) -> list[Candidate]:
         """The `n` highest of one draw for each member of the pool; random points before two evaluations."""
@@ -74,11 +73,10 @@ class Bananas:
 
     def _encoded(self, archs: Sequence[Architecture]) -> Floats:
         """Which paths an architecture has; without paths, its choices."""
-        space, edges = self._memory.space, self._edges
-        if edges is None:
+        space = self._memory.space
+        if space.edges is None:
             return one_hot(space, archs)
-        output = max(b for _, b in edges)
-        found = [set(paths(cell(space, arch, edges), output)) for arch in archs]
+        found = [set(paths(cell(space, arch), output(space))) for arch in archs]
         every = sorted(set().union(*found))
         return np.array([[float(path in own) for path in every] for own in found])
 

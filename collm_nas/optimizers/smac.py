@@ -137,8 +137,8 @@ def _facade(space: Any, problem: Problem, retrain: int) -> Any:
 
 
 def forest(scenario: Any) -> Any:
-    """The facade's own forest with room for `LEAVES` a tree. Its million, for which scikit-learn takes memory each time,
-    costs a tenth of a second a tree."""
+    """The facade's own forest with room for `LEAVES` a tree. The facade's million, for which scikit-learn takes memory
+    each time, costs a tenth of a second a tree."""
     from smac.model.random_forest.random_forest import RandomForest
 
     return RandomForest(

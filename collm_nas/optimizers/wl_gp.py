@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from collm_nas.api import Architecture, Problem, SearchSpace
-from collm_nas.optimizers._cells import cell, edges_of
+from collm_nas.optimizers._cells import cell, output
 from collm_nas.optimizers.gp import Floats, GaussianProcess, Similarity
 
 LEVELS = (0, 1, 2)
@@ -26,14 +26,13 @@ Graph = tuple[list[str], list[list[int]]]
 
 def graph(space: SearchSpace, arch: Architecture) -> Graph:
     """The graph of an architecture."""
-    edges = edges_of(space)
-    if edges is None:
+    if space.edges is None:
         active = space.active(arch.choices)
         on = [i for i, is_on in enumerate(active) if is_on]
         labels = [f"{space.variables[i].name}={space.variables[i].choices[arch.choices[i]]}" for i in on]
         return labels, [[i - 1] if i else [] for i in range(len(labels))]
-    last = max(b for _, b in edges)
-    nodes = [(-1, 0, "input"), *cell(space, arch, edges), (last, last + 1, "output")]
+    last = output(space)
+    nodes = [(-1, 0, "input"), *cell(space, arch), (last, last + 1, "output")]
     return [name for _, _, name in nodes], [[j for j, up in enumerate(nodes) if up[1] == a] for a, _, _ in nodes]
 
 

@@ -30,6 +30,8 @@ CostTable = Mapping[str, Any]
 class CategoricalSpace:
     """A search space given by its variables, a native template and optional additive costs (`api.SearchSpace`)."""
 
+    edges: tuple[tuple[int, int], ...] | None = None
+
     def __init__(
         self,
         name: str,

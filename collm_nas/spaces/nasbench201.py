@@ -41,6 +41,8 @@ def create(dataset: str = "cifar10") -> NASBench201Space:
 class NASBench201Space(CategoricalSpace):
     """15,625 cells, identified by their official string (`isomorph` tells which strings are the same network)."""
 
+    edges = EDGES
+
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
         resolution, classes = DATASETS[dataset]

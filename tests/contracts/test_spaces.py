@@ -55,6 +55,9 @@ def test_is_a_search_space(name):
     assert isinstance(space, SearchSpace)
     assert space.size == space.count(())
     assert space.name and len({v.name for v in space.variables}) == len(space.variables)
+    if space.edges is not None:
+        last = max(b for _, b in space.edges)
+        assert len(space.edges) == len(space.variables) and all(0 <= a < b <= last for a, b in space.edges)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -18,6 +18,7 @@ from eval.bench import Protocol
 from eval.problems import ProblemSpec, load
 from eval.relabel import RelabelledSpace, relabel, reorder
 from eval.rows import Row, default_rows, left_out, parse_row
+from eval.stacked import WIDTH
 
 LANDSCAPES = ProblemSpec(kind="landscapes", variables=5)
 SMALL = Protocol(problem=LANDSCAPES, budget=25, init=5, batch=5, seeds=3)
@@ -184,8 +185,10 @@ def test_the_command_prints_and_writes_the_protocol(tmp_path: Path, capsys: pyte
     problem = [*table(tmp_path), "--fitness", "valid", "--budget", "9", "--init", "2", "--seeds", "2"]
     out = ["--rows", "random,local-search", "--processes", "1", "--out", str(tmp_path / "out")]
     assert command.run(arguments(*problem, *out)) == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "100 %" in printed and "seeds 0..1" in printed
+    shown = capsys.readouterr().out
+    printed = " ".join(shown.split())
+    assert "100 %" in printed and "seeds 0..1" in printed and "minus random" in printed
+    assert all(len(line) <= WIDTH for line in shown.splitlines() if not line.startswith(str(tmp_path)))
     said = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert said["protocol"]["fitness"] == "valid" and len(said["protocol"]["sha256"]) == 64
     rows = list(csv.DictReader((tmp_path / "out" / "bench.csv").read_text().splitlines()))

@@ -68,7 +68,7 @@ def test_what_is_over_a_cap_is_told_as_a_crash_and_never_asked() -> None:
 
 
 def test_the_smaller_forest_has_the_trees_of_the_facade() -> None:
-    optimizer, space = made()
+    optimizer, _ = made()
     scenario = optimizer._facade.scenario
     rng = np.random.default_rng(0)
     rows, values = rng.integers(0, 3, (40, 3)).astype(float), rng.normal(size=(40, 1))
