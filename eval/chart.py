@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+SIZES = {"wide": (960, 340), "narrow": (330, 260)}
+"""Width and height of drawings that have a page's whole width, on desks and on screens of 400 pixels, where a unit is
+at least a pixel, so that text is as large as it says."""
 MOST = 600
 """Points that a chart draws; of more an even selection, which its caption says."""
 TOLD = 200

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from eval.chart import Frame, axes, limits, steps, svg, ticks
+from eval.chart import SIZES, Frame, axes, limits, steps, svg, ticks
 from eval.curve import improvements, time_unit
 from eval.page import UNITS, card, duration, flat, key, magnitude, number, page, places, space_name
 
@@ -96,8 +96,7 @@ def _lines_card(
     if not any(lines.values()):
         return ""
     drawings = "".join(
-        _overlay(runs, lines, ends, unit, width, height, style)
-        for width, height, style in ((960, 340, "wide"), (400, 290, "narrow"))
+        _overlay(runs, lines, ends, unit, width, height, style) for style, (width, height) in SIZES.items()
     )
     low, _ = limits([best for line in lines.values() for _, best in line])
     below = any(best < low for line in lines.values() for _, best in line)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 HUES, LEVELS = 6, 4
 LINE, HEAD, GAP = 21, 24, 1.5
-LETTER = 6.4
-"""Height of a row and of the head, room between cells, width of a letter, in SVG units."""
+LETTER = 6.65
+"""Height of a row and of the head, room between cells, width of a letter (of one width all, so that no text is cut), in
+SVG units."""
 NAME = 14
 """Letters of a variable's name that are shown."""
 BATCH = 5
@@ -92,7 +93,7 @@ def _favour(weight: Counter[int]) -> Favour | None:
 
 def draw(found: Map, space: CategoricalSpace, *, width: int, name: str) -> str:
     """The map: hue by choice, paler where less clear, the choice written wherever it changes."""
-    left = 10 + LETTER * 1.1 * min(NAME, max(len(found.unit), *(len(v.name) for v in space.variables)))
+    left = 10 + LETTER * min(NAME, max(len(found.unit), *(len(v.name) for v in space.variables)))
     step = (width - left) / len(found.spans)
     height = HEAD + LINE * len(space.variables) + 4
     parts = _head(found, left, step)

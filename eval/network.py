@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from collm_nas.api import Architecture
     from collm_nas.spaces.base import CategoricalSpace
 
-WIDTH, HEIGHT, RADIUS, LABEL = 560, 330, 30, 13
+RADIUS, LABEL = 30, 13
+"""Of a node; half the height of an operation."""
+WIDE, NARROW = (560, 330), (330, 470)
+"""Width and height of a cell from left to right and, for narrow screens, from top to bottom."""
 
 
 def draw(space: CategoricalSpace, text: str) -> str:
@@ -54,7 +57,12 @@ def _block(block: Block) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    places = [_place(i, len(cell.nodes)) for i in range(len(cell.nodes))]
+    drawings = _graph(cell, WIDE, "wide") + _graph(cell, NARROW, "narrow")
+    return f'{drawings}<p class="caption">{escape(cell.caption)}</p>'
+
+
+def _graph(cell: Cell, size: tuple[int, int], style: str) -> str:
+    places = [_place(i, len(cell.nodes), size) for i in range(len(cell.nodes))]
     told = "; ".join(f"{cell.nodes[e.source]} to {cell.nodes[e.target]}: {e.operation}" for e in cell.edges)
     lines = "".join(_edge(edge, places) for edge in cell.edges)
     labels = "".join(_label(edge, places) for edge in cell.edges)
@@ -64,16 +72,18 @@ def _cell(cell: Cell) -> str:
         for name, (x, y) in zip(cell.nodes, places, strict=True)
     )
     return (
-        f'<svg class="cell" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="cell-t cell-d">\n'
-        f'<title id="cell-t">The best cell</title>\n<desc id="cell-d">{escape(told)}</desc>\n'
-        f'{lines}{labels}{nodes}\n</svg>\n<p class="caption">{escape(cell.caption)}</p>'
+        f'<svg class="cell {style}" viewBox="0 0 {size[0]} {size[1]}" role="img" '
+        f'aria-labelledby="{style}-cell-t {style}-cell-d">\n<title id="{style}-cell-t">The best cell</title>\n'
+        f'<desc id="{style}-cell-d">{escape(told)}</desc>\n{lines}{labels}{nodes}\n</svg>\n'
     )
 
 
-def _place(i: int, n: int) -> tuple[float, float]:
-    """Nodes stand from left to right; the inner ones alternate below and above, so that no edge hides another."""
-    x = RADIUS + 4 + (WIDTH - 2 * RADIUS - 8) * i / max(1, n - 1)
-    return x, HEIGHT / 2 + (0 if i in (0, n - 1) else (0.32 if i % 2 else -0.32) * HEIGHT)
+def _place(i: int, n: int, size: tuple[int, int]) -> tuple[float, float]:
+    """Nodes stand along the longer side; the inner ones alternate beside its middle, so that no edge hides another."""
+    width, height = size
+    along = RADIUS + 4 + (max(size) - 2 * RADIUS - 8) * i / max(1, n - 1)
+    beside = 0.0 if i in (0, n - 1) else (0.32 if i % 2 else -0.32) * min(size)
+    return (along, height / 2 + beside) if width > height else (width / 2 - beside, along)
 
 
 def _edge(edge: Edge, places: list[tuple[float, float]]) -> str:

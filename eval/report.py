@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval import favoured, network, scatter
+from eval.chart import SIZES
 from eval.curve import below_axis, draw, draw_seconds, drawn, proposer_class, time_unit
 from eval.front import front_card
 from eval.page import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 
-COLUMNS = {"wide": 36, "narrow": 10}
+COLUMNS = {"wide": 36, "narrow": 8}
 """Columns of the map of choices, by the width of its drawing."""
 MOST_REASONS = 20
 """Reasons of failures that are listed."""
@@ -138,7 +139,7 @@ def _curve(history: Sequence[Json]) -> str:
     proposers = list(dict.fromkeys(str(row.get("proposer", "?")) for row in history))
     legend = "".join(key(f'<circle class="dot {proposer_class(p)}" cx="9" cy="5" r="4"/>', p) for p in proposers)
     line = key('<path class="best" d="M0 5H18"/>', "best so far")
-    drawings = draw(history, width=960, height=340, name="wide") + draw(history, width=400, height=290, name="narrow")
+    drawings = "".join(draw(history, width=w, height=h, name=name) for name, (w, h) in SIZES.items())
     notes = [(below_axis(history), "below the axis, drawn on its edge")]
     notes.append((sum(not row.get("feasible", True) for row in history), "over a cap, hollow"))
     said = "".join(f"<span>{n} {text}</span>" for n, text in notes if n)
@@ -202,7 +203,7 @@ def _favoured(told: Sequence[Round], history: Sequence[Json], space: Categorical
         found = found or favoured.of_history(history, space, most)
         if found is None:
             return ""
-        drawings += favoured.draw(found, space, width=960 if name == "wide" else 400, name=name)
+        drawings += favoured.draw(found, space, width=SIZES[name][0], name=name)
     return card("Favoured choices over time", f'{drawings}\n<p class="caption">{words}</p>')
 
 

@@ -1,4 +1,5 @@
-"""The pages in a real browser: nothing is fetched, nothing complains, nothing sticks out. Skipped without Chromium."""
+"""The pages in a real browser: nothing is fetched, nothing complains, nothing sticks out or is cut, and all text can be
+read. Skipped without Chromium."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
 WIDTHS = (1280, 400)
+READABLE = 10.9
+"""Least size of a drawing's text, in pixels: 11, less what a scroll bar takes from the page."""
 LOOK = """
 addEventListener("load", () => {
   const found = [...document.querySelectorAll("iframe")].map(frame => {
@@ -28,7 +31,19 @@ addEventListener("load", () => {
       const box = e.getBoundingClientRect();
       return box.width > 1 && (box.right > page.clientWidth + 1 || box.left < -1);
     });
+    const cut = [], sizes = [];
+    for (const svg of inside.document.querySelectorAll(".curve, .cell")) {
+      const box = svg.getBoundingClientRect();
+      for (const e of box.width ? svg.querySelectorAll("text, rect, path, line, circle, polygon") : []) {
+        const own = e.getBoundingClientRect(), over = Math.max(
+          box.left - own.left, own.right - box.right, box.top - own.top, own.bottom - box.bottom);
+        if (over > 0.5) cut.push(svg.getAttribute("class") + " " + e.tagName + " " + e.textContent);
+        if (e.tagName === "text")
+          sizes.push(parseFloat(inside.getComputedStyle(e).fontSize) * box.width / svg.viewBox.baseVal.width);
+      }
+    }
     return {name: frame.title, width: page.clientWidth, needed: page.scrollWidth,
+            cut: cut.slice(0, 3), smallest: Math.min(...sizes),
             fetched: inside.performance.getEntriesByType("resource").length,
             wide: wide.slice(0, 3).map(e => e.tagName + "." + e.getAttribute("class") + " " + e.textContent)};
   });
@@ -41,10 +56,12 @@ addEventListener("load", () => {
 def pages() -> dict[str, str]:
     """Pages of all kinds by name."""
     ofa, cells = spaces.load("ofa-mbv3"), spaces.load("nasbench201")
+    digits = spaces.load("digits-cells")
     two = [compare.Run(f"a/long/path/to/the-run-number-{i}", *made.run(cells, 20, seed=i)) for i in range(2)]
     return {
         "staged": render(*made.run(ofa, 30, caps={"flops": 4e8, "params": 6e6})),
         "cell": render(*made.run(cells, 30, models=False)),
+        "strategies": render(*made.run(digits, 60)),
         "comparison": compare.render(two),
     }
 
@@ -76,5 +93,6 @@ def test_pages_in_a_browser(tmp_path: Path) -> None:
     for frame in found:
         assert frame["needed"] <= frame["width"] and not frame["wide"], frame
         assert frame["fetched"] == 0, frame
-    assert len(found) == 6
+        assert not frame["cut"] and frame["smallest"] >= READABLE, frame
+    assert len(found) == 8
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]

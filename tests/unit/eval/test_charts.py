@@ -25,9 +25,13 @@ CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|
 
 def test_a_cell_is_a_graph_with_an_edge_an_operation() -> None:
     drawing = network.draw(spaces.load("nasbench201"), CELL)
-    assert drawing.count('class="edge"') == drawing.count("<polygon") == 4
-    assert drawing.count('class="edge empty"') == 2
-    assert "1 to 2: skip_connect" in drawing and 'role="img"' in drawing
+    wide, narrow, caption = drawing.split("</svg>")
+    for graph in (wide, narrow):
+        assert graph.count('class="edge"') == graph.count("<polygon") == 4
+        assert graph.count('class="edge empty"') == 2
+        assert "1 to 2: skip_connect" in graph and 'role="img"' in graph
+    ids = re.findall(r'\bid="([^"]+)"', drawing)
+    assert len(ids) == len(set(ids)) == 4 and "A node sums its edges" in caption
 
 
 def test_a_staged_network_shows_the_blocks_in_use_alone() -> None:
