@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -41,8 +42,30 @@ GENERATOR_CALLS = 3  # per ask, where a mode lets illegal or repeated candidates
 _MARGIN = 8  # tokens beyond the longest legal answer, so that free text is cut soon but not early
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was evaluated, in the order in which it was first told."""
+
+    archs: Sequence[Architecture]
+    values: Sequence[float]
+    feasible: Sequence[bool]
+
+    def best(self, n: int) -> list[Architecture]:
+        """The `n` of the highest values, over a cap or not; of equals the later one first."""
+        ranked = sorted(zip(self.values, range(len(self.values)), strict=True), reverse=True)
+        return [self.archs[i] for _, i in ranked[:n]]
+
+    def last(self, n: int) -> History:
+        """The latest `n` of it."""
+        return History(self.archs[-n:], self.values[-n:], self.feasible[-n:])
+
+
 class Coordinator:
-    """Two roles on one engine, behind `api.Optimizer`."""
+    """Two roles on one engine, behind `api.Optimizer`.
+
+    A search with one part changed is a subclass (`eval/variants.py`). It may override the methods under *seams* and use
+    them, `space`, `encoding` and `plans`; what begins with an underscore is none of its business.
+    """
 
     def __init__(
         self,
@@ -58,11 +81,13 @@ class Coordinator:
         advisor: Optimizer | None = None,
     ) -> None:
         self._problem = problem
-        self._space: CategoricalSpace = problem.space  # type: ignore[assignment]
+        self.space: CategoricalSpace = problem.space  # type: ignore[assignment]
+        self.encoding = encoding
+        self.plans: list[Strategy] = []
+        """The strategies of the round, until what they brought is told."""
         self._engine = engine
         self._decoding = decoding
         self._temperature = temperature
-        self._encoding = encoding
         self._strategies = strategies
         self._reasoning = reasoning
         self._top_p = top_p
@@ -76,12 +101,11 @@ class Coordinator:
         self._values: list[float] = []
         self._feasible: list[bool] = []
         self._past: list[prompts.Tried] = []
-        self._plans: list[Strategy] = []
         self._plan_of: dict[Architecture, Strategy] = {}
         self._allowed = Allowed(problem, decoding, encoding)
         self._navigator_constraint = self._constraint("navigator")
         self._generator_constraint = self._constraint("generator")
-        self._pressure = prompts.pressure(self._space, problem.caps, problem.costs) if problem.caps.limits else None
+        self._pressure = prompts.pressure(self.space, problem.caps, problem.costs) if problem.caps.limits else None
 
     # --- ask ----------------------------------------------------------------------------------------------------------
 
@@ -92,80 +116,52 @@ class Coordinator:
         self._round += 1
         self._calls = 0
         self._plan_of = {}
-        self._plans = self._navigate(min(n, self._strategies or n))
+        return self.propose(n)
+
+    # --- seams: what a variant may override ---------------------------------------------------------------------------
+
+    def propose(self, n: int) -> list[Candidate]:
+        """The candidates of a round that has just begun, `n` of them new where that can be had."""
+        self.plans = self.navigate(min(n, self._strategies or n))
         candidates: list[Candidate] = []
         for _ in range(GENERATOR_CALLS):
-            batch = self._generate(n - len(self._plan_of))
+            batch = self.generate(n - len(self._plan_of))
             candidates += batch
             if len(self._plan_of) >= n or not batch:
                 break
         return candidates
 
-    def _navigate(self, count: int) -> list[Strategy]:
-        return [self._plan(answer.text) for answer in self._call("navigator", self._digest(), count)]
+    def navigate(self, count: int) -> list[Strategy]:
+        """So many strategies to make the round from."""
+        return [self._plan(answer.text) for answer in self.answers("navigator", self.digest(), count)]
 
-    def _digest(self) -> str:
-        return prompts.digest(
-            self._space,
-            self._archs,
-            self._values,
-            feasible=self._feasible,
-            past=self._past,
-            pressure=self._pressure,
-            hint=self._hint,
-            advice=self._advice(),
-            version=self._digest_version,
-        )
+    def shown(self) -> History:
+        """What the digest covers: everything."""
+        return self.history
 
-    def _advice(self) -> list[Architecture]:
-        """What the advisor would evaluate next; none before there is anything to go by."""
-        if self._advisor is None or not self._archs:
-            return []
-        offered = self._advisor.ask(prompts.shown_advice(self._space))
-        return [candidate.arch for candidate in offered if candidate.arch is not None]
+    def past(self) -> Sequence[prompts.Tried]:
+        """The earlier strategies that the digest tells of, with what each brought."""
+        return self._past
 
-    def _plan(self, text: str) -> Strategy:
-        try:
-            return Strategy.parse(text, self._space)
-        except UserError as error:
-            if self._navigator_constraint is not None:
-                raise UserError(f"the engine does not keep to the constraint that it was given: {error}") from None
-            # Search on with a strategy that prefers nothing.
-            rng = Random(self._seed("anchors", self._calls))
-            best = sorted(zip(self._values, range(len(self._values)), strict=True), reverse=True)[: strategy.ANCHORS]
-            anchors = [self._archs[i] for _, i in best]
-            anchors += [self._space.sample(rng) for _ in range(strategy.ANCHORS - len(anchors))]
-            return prompts.empty_strategy(self._space, anchors)
-
-    def _generate(self, n: int) -> list[Candidate]:
+    def generate(self, n: int) -> list[Candidate]:
         """`n` candidates, shared out evenly among the strategies in their order; equal strategies are asked once."""
-        shares = Counter(self._plans[i % len(self._plans)] for i in range(n)) if self._plans else {}
+        shares = Counter(self.plans[i % len(self.plans)] for i in range(n)) if self.plans else {}
         candidates = []
         for plan, share in shares.items():
-            for answer in self._call("generator", prompts.generator_prompt(self._space, plan), share):
+            for answer in self.answers("generator", prompts.generator_prompt(self.space, plan), share):
                 candidate = self._read(answer)
                 candidates.append(candidate)
                 if candidate.arch is not None:
-                    if self._allowed.usable(candidate.arch):
-                        self._plan_of[candidate.arch] = plan
-                    self._allowed.exclude(candidate.arch)
+                    self.credit(candidate.arch, plan)
         return candidates
 
-    def _read(self, answer: Completion) -> Candidate:
-        """The answer in the spelling that was asked for (a native form may look like JSON), else leniently."""
-        with suppress(UserError):
-            return Candidate(self._space.parse(answer.text, self._encoding), "model", answer.text)
-        try:
-            return Candidate(prompts.parse_candidate(self._space, answer.text), "model", answer.text)
-        except UserError as error:
-            return Candidate(None, "model", answer.text, str(error))
-
-    def _call(self, role: Role, prompt: str, n: int) -> list[Completion]:
+    def answers(self, role: Role, prompt: str, n: int) -> list[Completion]:
+        """One call of the engine, under the constraint of the role."""
         request = Request(
             role=role,
             prompt=prompt,
             n=n,
-            seed=self._seed(role, self._calls),
+            seed=self.seed(role),
             temperature=self._temperature,
             max_tokens=self._longest(role),
             constraint=self._navigator_constraint if role == "navigator" else self._generator_constraint,
@@ -176,24 +172,88 @@ class Coordinator:
         self._calls += 1
         return self._engine.generate(request)
 
-    def _seed(self, purpose: str, call: int) -> int:
-        return zlib.crc32(f"{self._problem.seed}/{self._round}/{purpose}/{call}".encode())
+    # --- what a variant may use ---------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> History:
+        """All that was evaluated so far."""
+        return History(self._archs, self._values, self._feasible)
+
+    def digest(self) -> str:
+        """What the Navigator reads."""
+        shown = self.shown()
+        return prompts.digest(
+            self.space,
+            shown.archs,
+            shown.values,
+            feasible=shown.feasible,
+            past=self.past(),
+            pressure=self._pressure,
+            hint=self._hint,
+            advice=self._advice(),
+            version=self._digest_version,
+        )
+
+    def usable(self, arch: Architecture) -> bool:
+        """Whether it would be evaluated: new and, where over-cap candidates are rejected, within the caps."""
+        return self._allowed.usable(arch)
+
+    def credit(self, arch: Architecture, plan: Strategy) -> None:
+        """Count a candidate of the round as this strategy's, and as visited."""
+        if self._allowed.usable(arch):
+            self._plan_of[arch] = plan
+        self._allowed.exclude(arch)
+
+    def seed(self, purpose: str, call: int | None = None) -> int:
+        """Of the run's seed, the round, a purpose and a number (None: of the calls so far in this round)."""
+        number = self._calls if call is None else call
+        return zlib.crc32(f"{self._problem.seed}/{self._round}/{purpose}/{number}".encode())
+
+    # --- the rest -----------------------------------------------------------------------------------------------------
+
+    def _advice(self) -> list[Architecture]:
+        """What the advisor would evaluate next; none before there is anything to go by."""
+        if self._advisor is None or not self._archs:
+            return []
+        offered = self._advisor.ask(prompts.shown_advice(self.space))
+        return [candidate.arch for candidate in offered if candidate.arch is not None]
+
+    def _plan(self, text: str) -> Strategy:
+        try:
+            return Strategy.parse(text, self.space)
+        except UserError as error:
+            if self._navigator_constraint is not None:
+                raise UserError(f"the engine does not keep to the constraint that it was given: {error}") from None
+            # Search on with a strategy that prefers nothing.
+            rng = Random(self.seed("anchors"))
+            anchors = self.shown().best(strategy.ANCHORS)
+            anchors += [self.space.sample(rng) for _ in range(strategy.ANCHORS - len(anchors))]
+            return prompts.empty_strategy(self.space, anchors)
+
+    def _read(self, answer: Completion) -> Candidate:
+        """The answer in the spelling that was asked for (a native form may look like JSON), else leniently."""
+        with suppress(UserError):
+            return Candidate(self.space.parse(answer.text, self.encoding), "model", answer.text)
+        try:
+            return Candidate(prompts.parse_candidate(self.space, answer.text), "model", answer.text)
+        except UserError as error:
+            return Candidate(None, "model", answer.text, str(error))
 
     def _longest(self, role: Role) -> int:
         """Token limit: characters of the longest legal answer (a token is at least one), which no grammar exceeds."""
-        sample = self._space.format(next(self._space.all()), self._encoding)
+        sample = self.space.format(next(self.space.all()), self.encoding)
         if role == "generator":
-            most = max(2 * len(self._space.variables), len(sample))
+            most = max(2 * len(self.space.variables), len(sample))
             return most + _MARGIN + (16 if self._decoding == "json" else 0)
-        return strategy.longest(self._space) + _MARGIN
+        return strategy.longest(self.space) + _MARGIN
 
     def _constraint(self, role: Role) -> Constraint | None:
         if self._decoding == "free":
             return None
         if self._decoding == "json":
-            return Constraint("json", prompts.json_schema(self._space)) if role == "generator" else None
+            return Constraint("json", prompts.json_schema(self.space)) if role == "generator" else None
         if role == "navigator":
-            return Constraint("regex", strategy.regex(self._space))
+            return Constraint("regex", strategy.regex(self.space))
         return self._allowed.constraint
 
     # --- tell ---------------------------------------------------------------------------------------------------------
@@ -213,11 +273,11 @@ class Coordinator:
                 self._remember(arch, seen.evaluation.fitness, seen.feasible)
                 if arch in self._plan_of and (brought is None or seen.evaluation.fitness > brought[0]):
                     brought = seen.evaluation.fitness, self._plan_of[arch]
-        if self._plans:
-            best = brought[1] if brought else self._plans[0]
+        if self.plans:
+            best = brought[1] if brought else self.plans[0]
             gain = prompts.gain_level(before, self._best(), float(np.std(self._values))) if self._values else 0
             self._past = [*self._past, prompts.Tried(best.anchors[0], best.roam, gain)][-prompts.PAST :]
-            self._plans = []
+            self.plans = []
 
     def _remember(self, arch: Architecture, value: float, feasible: bool) -> None:
         """A known architecture gets the newer value."""

@@ -46,25 +46,21 @@ class Offers:
 class PickOfTen(Coordinator):
     """A Navigator that picks instead of writing; it has no past strategies, the digest is else the Coordinator's."""
 
-    def __init__(self, problem: Problem, *args: Any) -> None:
-        super().__init__(problem, *args)
-        self._space.check_compact()
-        self._offers = Offers(problem)
+    def __init__(self, problem: Problem, engine: Engine, *args: Any) -> None:
+        super().__init__(problem, engine, *args)
+        self.space.check_compact()
+        self._asked, self._offers = engine, Offers(problem)
 
-    def ask(self, n: int) -> list[Candidate]:
+    def propose(self, n: int) -> list[Candidate]:
         """The likeliest of each offer; all of a batch after the same digest."""
-        self._round += 1
-        self._calls = 0
-        digest = self._digest()
-        return [self._pick(digest, offer) for offer in self._offers.draw(n)]
+        digest = self.digest()
+        return [self._pick(digest, offer, self.seed("navigator", i)) for i, offer in enumerate(self._offers.draw(n))]
 
-    def _pick(self, digest: str, offer: list[Architecture]) -> Candidate:
-        texts = [ANCHOR_TOKEN + self._space.format(arch, "compact") for arch in offer]
-        seed = self._seed("navigator", self._calls)
-        self._calls += 1
-        worth = logps(self._engine, "navigator", digest, texts, seed, opening=True)
+    def _pick(self, digest: str, offer: list[Architecture], seed: int) -> Candidate:
+        texts = [ANCHOR_TOKEN + self.space.format(arch, "compact") for arch in offer]
+        worth = logps(self._asked, "navigator", digest, texts, seed, opening=True)
         arch = offer[worth.index(max(worth))]
-        return Candidate(arch, "model", self._space.format(arch, self._encoding))
+        return Candidate(arch, "model", self.space.format(arch, self.encoding))
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """Nothing that was evaluated or refused is offered again; what was offered in vain is."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from collm_nas import prompts, strategy
 from collm_nas.api import Architecture, Candidate, Completion, Engine, Problem, Request, Role, UserError
-from collm_nas.coordinator import Coordinator
+from collm_nas.coordinator import Coordinator, History
 from collm_nas.spaces.base import CHOICE_CHARS, LETTERS, CategoricalSpace
 from collm_nas.strategy import Strategy
 from eval.hybrids import HYBRIDS
@@ -29,17 +30,17 @@ MEMORY = 10
 class BestPoints(Coordinator):
     """No Navigator: the Generator is shown the best architectures so far, and no preference."""
 
-    def _navigate(self, count: int) -> list[Strategy]:
-        return [prompts.empty_strategy(self._space, self._anchors()) for _ in range(count)]
+    def navigate(self, count: int) -> list[Strategy]:
+        """Always the same strategy."""
+        return [prompts.empty_strategy(self.space, self._anchors())] * count
 
     def _anchors(self) -> list[Architecture]:
-        ranked = sorted(zip(self._values, range(len(self._values)), strict=True), reverse=True)
-        best = [self._archs[i] for _, i in ranked[: strategy.ANCHORS]]
+        best = self.history.best(strategy.ANCHORS)
         return best + self._random(strategy.ANCHORS - len(best))
 
     def _random(self, n: int) -> list[Architecture]:
-        rng = random.Random(self._seed("anchors", self._calls))
-        return [self._space.sample(rng) for _ in range(n)]
+        rng = random.Random(self.seed("anchors"))
+        return [self.space.sample(rng) for _ in range(n)]
 
 
 class Blind(BestPoints):
@@ -55,33 +56,27 @@ class Blind(BestPoints):
 class ShortHistory(Coordinator):
     """The digest covers the last evaluations only."""
 
-    def _navigate(self, count: int) -> list[Strategy]:
-        kept = self._archs, self._values, self._feasible
-        self._archs, self._values, self._feasible = ([*part[-RECENT:]] for part in kept)
-        try:
-            return super()._navigate(count)
-        finally:
-            self._archs, self._values, self._feasible = kept
+    def shown(self) -> History:
+        """The last ones."""
+        return super().shown().last(RECENT)
 
 
 class NoPast(Coordinator):
     """The digest says nothing of past strategies: the Navigator is stateless, too."""
 
-    def _navigate(self, count: int) -> list[Strategy]:
-        self._past = []
-        return super()._navigate(count)
+    def past(self) -> Sequence[prompts.Tried]:
+        """None."""
+        return ()
 
 
 class PermutedScores(Coordinator):
     """The digest holds the right scores beside the wrong architectures."""
 
-    def _navigate(self, count: int) -> list[Strategy]:
-        kept = self._values
-        self._values = random.Random(self._seed("permute", 0)).sample(kept, len(kept))
-        try:
-            return super()._navigate(count)
-        finally:
-            self._values = kept
+    def shown(self) -> History:
+        """In another order in every round."""
+        told = super().shown()
+        rng = random.Random(self.seed("permute", 0))
+        return replace(told, values=rng.sample(told.values, len(told.values)))
 
 
 # --- without the Generator --------------------------------------------------------------------------------------------
@@ -91,15 +86,15 @@ class Anchors(Coordinator):
     """Each strategy's first anchor is a candidate as it stands; the Generator makes what is missing, since those were
     visited."""
 
-    def _generate(self, n: int) -> list[Candidate]:
+    def generate(self, n: int) -> list[Candidate]:
+        """Anchors first."""
         candidates: list[Candidate] = []
-        for plan in self._plans:
+        for plan in self.plans:
             arch = plan.anchors[0]
-            if len(candidates) < n and self._allowed.usable(arch):
-                candidates.append(Candidate(arch, "model", self._space.format(arch, self._encoding)))
-                self._plan_of[arch] = plan
-                self._allowed.exclude(arch)
-        return candidates + (super()._generate(n - len(candidates)) if len(candidates) < n else [])
+            if len(candidates) < n and self.usable(arch):
+                candidates.append(Candidate(arch, "model", self.space.format(arch, self.encoding)))
+                self.credit(arch, plan)
+        return candidates + (super().generate(n - len(candidates)) if len(candidates) < n else [])
 
 
 # --- strategies to choose from ----------------------------------------------------------------------------------------
@@ -108,11 +103,12 @@ class Anchors(Coordinator):
 class Fresh(Coordinator):
     """Three times as many strategies as are followed: first those whose first anchor is new, no two with the same."""
 
-    def _navigate(self, count: int) -> list[Strategy]:
-        plans = super()._navigate(3 * count)
+    def navigate(self, count: int) -> list[Strategy]:
+        """The chosen ones."""
+        plans = super().navigate(3 * count)
         first: dict[Architecture, Strategy] = {}
         for plan in plans:
-            if self._allowed.usable(plan.anchors[0]):
+            if self.usable(plan.anchors[0]):
                 first.setdefault(plan.anchors[0], plan)
         return [*first.values(), *plans][:count]
 
@@ -129,12 +125,13 @@ class StatefulGenerator(Coordinator):
 
     _told: tuple[str, ...] = ()
 
-    def _call(self, role: Role, prompt: str, n: int) -> list[Completion]:
+    def answers(self, role: Role, prompt: str, n: int) -> list[Completion]:
+        """The Generator's with what it was told before."""
         if role == "navigator":
-            return super()._call(role, prompt, n)
-        answers = super()._call(role, "".join(self._told) + prompt, n)
-        self._told = (*self._told, *(prompt + answer.text for answer in answers))[-MEMORY:]
-        return answers
+            return super().answers(role, prompt, n)
+        found = super().answers(role, "".join(self._told) + prompt, n)
+        self._told = (*self._told, *(prompt + answer.text for answer in found))[-MEMORY:]
+        return found
 
 
 class ForgetfulNavigator(StatefulGenerator, NoPast):
@@ -165,21 +162,19 @@ class OtherAdapters:
 class Repair(Coordinator):
     """An illegal answer counts as such, and is followed by the nearest legal architecture that it can be read as."""
 
-    def _generate(self, n: int) -> list[Candidate]:
+    def generate(self, n: int) -> list[Candidate]:
+        """With repaired ones."""
         candidates = []
-        for candidate in super()._generate(n):
+        for candidate in super().generate(n):
             candidates.append(candidate)
             if candidate.arch is None:
                 candidates.append(self._repaired(candidate.text))
         return candidates
 
     def _repaired(self, text: str) -> Candidate:
-        arch = repaired(self._space, text, random.Random(self._seed("repair", self._calls)))
-        plan = self._plans[0] if self._plans else None
-        if self._allowed.usable(arch) and plan is not None:
-            self._plan_of[arch] = plan
-        self._allowed.exclude(arch)
-        return Candidate(arch, "repair", self._space.format(arch, self._encoding))
+        arch = repaired(self.space, text, random.Random(self.seed("repair")))
+        self.credit(arch, self.plans[0])
+        return Candidate(arch, "repair", self.space.format(arch, self.encoding))
 
 
 def repaired(space: CategoricalSpace, text: str, rng: random.Random) -> Architecture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -94,6 +95,19 @@ def test_eval_is_never_imported_bare(repository: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.asname or alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not any(name.partition(".")[0] == "eval" for name in names), f"{path}:{node.lineno}"
+
+
+def test_variants_know_the_coordinator_by_its_seams_alone() -> None:
+    """They overrode its private methods, so that none of these could be changed without reading all of eval."""
+    from collm_nas.coordinator import Coordinator
+    from eval.variants import COORDINATORS
+
+    private = set(re.findall(r"(?:self\.|def )(_[a-z]\w*)", inspect.getsource(Coordinator)))
+    assert {"_allowed", "_plan_of", "_round", "_read"} <= private
+    for name, kind in COORDINATORS.items():
+        for own in kind.__mro__[: kind.__mro__.index(Coordinator)]:
+            used = set(re.findall(r"(?:self\.|super\(\)\.|def )(_[a-z]\w*)", inspect.getsource(own)))
+            assert not used & private, f"{name} ({own.__name__})"
 
 
 def test_test_folders_are_packages(repository: Path) -> None:

@@ -52,6 +52,14 @@ def _ask(script: Script, n: int, decoding: DecodingMode = "legal", **problem: An
     return asked.ask(n)
 
 
+def test_the_history_ranks_all_and_keeps_the_latest() -> None:
+    archs = [SPACE.make(choices) for choices in ((0, 0), (0, 1), (0, 2), (1, 0))]
+    history = coordinator.History(archs, [2.0, 3.0, 1.0, 3.0], [True, True, True, False])
+    assert history.best(3) == [archs[3], archs[1], archs[0]] and len(history.best(9)) == 4
+    assert history.last(2) == coordinator.History(archs[2:], [1.0, 3.0], [True, False])
+    assert history.last(9) == history
+
+
 def test_the_generator_sees_the_strategy_and_nothing_else() -> None:
     script = Script(PLAN.compact(SPACE), ["a0b0"])
     asked = coordinator.create(Problem(SPACE, 0, 10), script)
