@@ -271,6 +271,9 @@ class TextMask(Protocol):
     def count(self, prefix: str) -> int:
         """Number of allowed strings that begin with `prefix`. A whole string ends with `END`."""
 
+    def strings(self, most: int) -> list[str] | None:
+        """All allowed strings, without `END`; None where there are more than `most`."""
+
 
 END = "\0"
 """Terminator used by `TextMask.count` to tell the string `1` from the prefix of `10`."""

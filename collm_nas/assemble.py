@@ -14,7 +14,7 @@ from collm_nas import objectives, reuse, rundir, weighted
 from collm_nas.api import Architecture, DecodingMode, Encoding, Engine, Evaluator, Optimizer, Problem, UserError
 from collm_nas.journal import Journal, JournaledCosts, JournaledEngine, plain
 from collm_nas.presets import thinking
-from collm_nas.settings import Settings, check_caps, read_starts
+from collm_nas.settings import SERVER, Settings, check_caps, read_starts
 from collm_nas.stages import stage
 
 EMBEDDED = Path(__file__).parent / "models" / "embedded"
@@ -259,14 +259,15 @@ def _loaded(settings: Settings) -> Engine:
         sampling=settings.sampling,
         tuned=settings.preset is None,
         **({} if settings.quantize is None else {"quantize": settings.quantize}),
+        **{name: value for name in SERVER if (value := getattr(settings, name))},
     )
     return loaded
 
 
 def _check_model(settings: Settings, described: Mapping[str, Any]) -> None:
     """UserError where the model's files are not those the run was begun with; hashes alone, nothing is loaded."""
-    if hasattr(settings.model, "generate"):
-        return
+    if hasattr(settings.model, "generate") or (settings.engine == "server" and settings.preset):
+        return  # nothing of it lies here
     folder = stage("inference.folder").ModelFolder.open(*_model_folders(settings), tuned=settings.preset is None)
     for key, value in plain(folder.describe()).items():
         if described.get(key) != value:

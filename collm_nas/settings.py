@@ -20,6 +20,11 @@ ENCODINGS = ("compact", "native")
 QUANTIZED = ("8bit", "4bit")
 
 
+SERVER = ("server", "server_model", "server_timeout", "allow_remote")
+"""Options of the engine `server`. Where it is and how long it takes changes no search, so that a resumed one may name
+another address."""
+
+
 class Options(TypedDict, total=False):
     """The keywords of `Settings`, for the signatures of `search` and `open_search`."""
 
@@ -31,6 +36,10 @@ class Options(TypedDict, total=False):
     generator: str | Path | None
     engine: str
     grammar_backend: str
+    server: str | None
+    server_model: str | None
+    server_timeout: float | None
+    allow_remote: bool
     quantize: str | None
     preset: str | None
     prompts: str | Path | None
@@ -71,6 +80,10 @@ class Settings:
     generator: str | Path | None = None
     engine: str = "transformers"  # a file of `inference/engines`
     grammar_backend: str = "auto"  # a file of `inference/backends`, or the one for the size of the vocabulary
+    server: str | None = None  # engine `server`: its address, HOST:PORT or a URL
+    server_model: str | None = None  # the model's name there, or `navigator=NAME,generator=NAME`
+    server_timeout: float | None = None  # seconds that it may be silent; None: 600
+    allow_remote: bool = False  # whether it may be outside this machine and private networks
     quantize: str | None = None  # weights of the base in so many bits, by bitsandbytes: one of QUANTIZED
     preset: str | None = None  # one of PRESETS, whose values stand where nothing is given
     prompts: str | Path | None = None  # preset `paper`: a folder with other texts for some of its prompts
@@ -117,6 +130,7 @@ class Settings:
         if self.quantize is not None:
             _one_of("quantize", self.quantize, QUANTIZED)
         self._check_preset()
+        self._check_server()
         objectives.read(self.objective)
         if self.reasoning not in ("off", "auto"):
             _whole("reasoning", self.reasoning, 1, "off, auto or ")
@@ -124,6 +138,7 @@ class Settings:
         _number("temperature", self.temperature, zero=True)
         self._check_top_p()
         _number("max-hours", self.max_hours)
+        _number("server-timeout", self.server_timeout)
         for cost in COSTS:
             _number(f"max-{cost}", getattr(self, f"max_{cost}"))
         _workers(self.workers)
@@ -164,7 +179,13 @@ class Settings:
     def _check_preset(self) -> None:
         if self.preset is not None:
             _one_of("preset", self.preset, tuple(PRESETS))
-            if self.model in (None, EMBEDDED):
+            if self.engine == "server":
+                if self.model is not None:
+                    raise UserError(
+                        f"--preset {self.preset} with --engine server talks with the model that is served; leave "
+                        "--model out (--server-model names one of several)"
+                    )
+            elif self.model in (None, EMBEDDED):
                 raise UserError(
                     f"--preset {self.preset} needs a chat model, which the embedded one is not; give --model DIR, or "
                     "--model smollm2"
@@ -178,6 +199,17 @@ class Settings:
                 )
         elif self.prompts is not None:
             raise UserError("--prompts is for --preset paper; the tuned models read digests, not prompts of words")
+
+    def _check_server(self) -> None:
+        if self.engine == "server":
+            if not self.server:
+                raise UserError(
+                    "--engine server needs the address of a server that runs: --server HOST:PORT, as in localhost:8000"
+                )
+            return
+        for name in SERVER:
+            if getattr(self, name):
+                raise UserError(f"--{name.replace('_', '-')} is for --engine server; give that, or leave it out")
 
     @property
     def caps(self) -> Caps:
@@ -216,10 +248,11 @@ class Settings:
         }
         if self.optimizer == "collm":
             options |= {
-                "model": _name(self.model) or "embedded",
+                "model": _name(self.model) or ("served" if self.preset else "embedded"),
                 "navigator": _name(self.navigator),
                 "generator": _name(self.generator),
                 "engine": self.engine,
+                **({} if self.server_model is None else {"server_model": self.server_model}),
                 "decoding": self.decoding,
                 "sampling": self.sampling,
                 "grammar_backend": self.grammar_backend,

@@ -56,3 +56,7 @@ class _These:
     def count(self, prefix: str) -> int:
         """How many of them begin so."""
         return sum(text.startswith(prefix) for text in self._texts)
+
+    def strings(self, most: int) -> list[str] | None:
+        """They, where they are no more than that."""
+        return [text.removesuffix(END) for text in self._texts] if len(self._texts) <= most else None

@@ -35,6 +35,11 @@ class Chat:
         """Whether the chat template knows a block of thinking before the answer (as Qwen3's does)."""
         return CLOSE in str(self._tokenizer.chat_template or "")
 
+    @property
+    def templated(self) -> bool:
+        """Whether there is a chat template, which writes the special tokens too."""
+        return bool(self._tokenizer.chat_template)
+
     def prompt(self, request: Request) -> Prompt:
         """The request's prompt with as much of its history as there is room for.
 
@@ -57,7 +62,7 @@ class Chat:
         )
 
     def _render(self, turns: Sequence[Turn], reasoning: bool) -> str:
-        if not self._tokenizer.chat_template:
+        if not self.templated:
             return "\n\n".join(text for _, text in turns)
         messages = [{"role": who, "content": text} for who, text in turns]
         given = {"enable_thinking": reasoning} if self.thinks else {}
@@ -66,8 +71,7 @@ class Chat:
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a rendered text; special ones are in it where there is a template, else added."""
-        plain = not self._tokenizer.chat_template
-        ids: list[int] = self._tokenizer(text, add_special_tokens=plain)["input_ids"]
+        ids: list[int] = self._tokenizer(text, add_special_tokens=not self.templated)["input_ids"]
         return ids
 
 

@@ -31,6 +31,12 @@ class Without:
         """Number of strings left that begin with `prefix`."""
         return self._mask.count(prefix) - sum(text.startswith(prefix) for text in self._gone)
 
+    def strings(self, most: int) -> list[str] | None:
+        """The strings left; None where there are more than `most`."""
+        listed = self._mask.strings(most + len(self._gone))
+        left = None if listed is None else [text for text in listed if self.count(text + END)]
+        return left if left is not None and len(left) <= most else None
+
 
 def keep(texts: Iterable[str], mask: TextMask, n: int) -> list[int]:
     """Positions of the first `n` distinct texts that the mask allows."""

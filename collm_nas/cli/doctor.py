@@ -48,12 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--supernet", metavar="F", type=Path, help="a supernet that shall lie in memory beside the model"
     )
+    parser.add_argument("--server", metavar="HOST:PORT", help="also try this server, for --engine server")
+    parser.add_argument("--allow-remote", action="store_true", help="it may be outside private networks")
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON list, for scripts")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print all findings; exit 2 where something that a search needs is missing."""
     lines = list(findings(args.model, args.supernet))
+    if args.server:
+        lines.append(_try("server", lambda: _server(args.server, args.allow_remote), "vllm serve --help"))
     if args.json:
         print(json.dumps([{"ok": not line.mend, **line._asdict()} for line in lines], indent=1))
     else:
@@ -96,6 +100,18 @@ def findings(model: Path | None = None, supernet: Path | None = None) -> Iterato
             yield fits
             if not fits.mend:
                 yield _try("model", lambda folder=folder: _model(folder), "collm-nas finetune --help")  # type: ignore[misc]
+
+
+def _server(address: str, allow_remote: bool) -> str:
+    """What a server has and can; UserError where there is none, or none that takes constraints."""
+    from collm_nas.stages import stage
+
+    names, able = stage("inference.engines.server").probe(address, allow_remote)
+    told = f"{address} serves {', '.join(names)}: {able.rows} answers at once"
+    told += f", {'keeps' if able.seeds else 'does not keep'} to seeds, {'tells' if able.logprobs else 'hides'} logprobs"
+    if able.dialect is None:
+        raise UserError(f"{told}, takes no constraint (search with --decoding free, or use vLLM or llama.cpp)")
+    return f"{told}, takes constraints as {able.dialect.name}"
 
 
 def _try(name: str, look: Callable[[], str], mend: str) -> Line:

@@ -83,7 +83,17 @@ def _add_models(group: Any) -> None:
     )
     group.add_argument("--navigator", metavar="DIR", help="another Navigator adapter")
     group.add_argument("--generator", metavar="DIR", help="another Generator adapter")
-    group.add_argument("--engine", metavar="NAME", help="transformers (default) or vllm")
+    group.add_argument("--engine", metavar="NAME", help="transformers (default), vllm or server")
+    group.add_argument(
+        "--server", metavar="HOST:PORT", help="for --engine server: `vllm serve`, `llama-server` or another of the kind"
+    )
+    group.add_argument(
+        "--server-model", metavar="NAME", help="which of its models; or navigator=NAME,generator=NAME (see README)"
+    )
+    group.add_argument("--server-timeout", type=number, metavar="S", help="seconds that it may be silent (default 600)")
+    group.add_argument(
+        "--allow-remote", action="store_true", default=None, help="it may be outside this machine and private networks"
+    )
     group.add_argument("--quantize", metavar="8bit|4bit", help="the base's weights by bitsandbytes (extra qlora)")
     group.add_argument(
         "--preset",

@@ -98,6 +98,20 @@ class Remaining:
             return self._left(node)
         return sum(self._left(child) for _, child in self._children(node))
 
+    def strings(self, most: int) -> list[str] | None:
+        """All allowed spellings; None where there are more than `most`."""
+        if self.count("") > most:
+            return None
+        found: list[str] = []
+        ahead: list[tuple[str, Node]] = [("", ())]
+        while ahead and len(found) <= most:
+            text, node = ahead.pop()
+            if len(node) == len(self.space.variables):
+                found.append(text.removesuffix(END))
+            below = [(text + symbol, child) for symbol, child in self._children(node) if self._left(child)]
+            ahead += reversed(below)
+        return found if len(found) <= most else None
+
     def _furthest(self, prefix: str) -> tuple[int, Node]:
         """The longest part of `prefix` that was read before, and where it led."""
         for end in range(len(prefix), -1, -1):
@@ -158,3 +172,7 @@ class Repeatable:
     def count(self, prefix: str) -> int:
         """Number of allowed strings that begin with `prefix`, times more than there are rows."""
         return self._mask.count(prefix) << 40
+
+    def strings(self, most: int) -> list[str] | None:
+        """All allowed strings, each once; None where there are more than `most`."""
+        return self._mask.strings(most)

@@ -34,12 +34,17 @@ class _Dialect(NamedTuple):
     """The text, given its one expression."""
 
 
+def escaped(text: str) -> str:
+    """The text as a regular expression for itself, without an escape more than it needs."""
+    return _SPECIAL.sub(r"\\\g<0>", text)
+
+
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if text else ""
 
 
 _DIALECTS: dict[str, _Dialect] = {
-    "regex": _Dialect(lambda text: _SPECIAL.sub(r"\\\g<0>", text), "", "(?:{})", "{}"),
+    "regex": _Dialect(escaped, "", "(?:{})", "{}"),
     # One terminal: several would be cut by the longest match, so that 10 could not be read as 1 and 0.
     "lark": _Dialect(_quoted, " ", "({})", "start: ARCHITECTURE\nARCHITECTURE: {}\n"),
     "gbnf": _Dialect(_quoted, " ", "({})", "root ::= {}\n"),
