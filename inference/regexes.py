@@ -67,9 +67,7 @@ def _item(kind: Any, value: Any) -> str:
         return f"[^{_coded(value)}]"
     if kind is parts.ANY:
         return r"[^\n]"
-    raise UserError(
-        f"this constraint has {str(kind).lower()}, which a grammar of llama.cpp can't say; use another engine"
-    )
+    raise _beyond(kind)
 
 
 def _member(kind: Any, value: Any) -> str:
@@ -82,9 +80,7 @@ def _member(kind: Any, value: Any) -> str:
         return f"{_coded(value[0])}-{_coded(value[1])}"
     if str(value) in _CLASSES:
         return _CLASSES[str(value)]
-    raise UserError(
-        f"this constraint has {str(value).lower()}, which a grammar of llama.cpp can't say; use another engine"
-    )
+    raise _beyond(value)
 
 
 def _beyond(part: Any) -> UserError:
@@ -100,4 +96,4 @@ def _coded(code: int) -> str:
     """A character where marks have a meaning."""
     if chr(code).isascii() and chr(code).isalnum():
         return chr(code)
-    return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
+    return f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"  # of fixed length in every reader of GBNF

@@ -100,7 +100,10 @@ class Client:
                 headers["Authorization"] = f"Bearer {self._key}"
             connection.request(method, address.path + path, body, headers)
             answer = connection.getresponse()
-            return answer.status, answer.getheader("Location", "elsewhere"), answer.read(_LONGEST)
+            data = answer.read(_LONGEST)
+            if answer.length:  # it broke off
+                raise http.client.IncompleteRead(data, answer.length)
+            return answer.status, answer.getheader("Location", "elsewhere"), data
         except ssl.SSLCertVerificationError as error:
             raise UserError(
                 f"the server {self.name} has no certificate that holds here ({error.verify_message}); mend that, or "

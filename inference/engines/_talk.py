@@ -97,13 +97,14 @@ def abilities(client: Client, opening: Mapping[str, Any]) -> Abilities:
         if first and all(re.fullmatch(_FORM.text, row.text) for row in first.rows):
             dialect = one
             break
-    several = _try(client, opening, dialect, n=ROWS)
+    counts = (ROWS >> i for i in range(ROWS.bit_length() - 1))  # some refuse more than they have places for
+    several = next((found for n in counts if (found := _try(client, opening, dialect, n=n))), None)
     again = _try(client, opening, dialect)
     told = _try(client, opening, dialect, logprobs=True if "messages" in opening else 1)
     first = first if dialect else _try(client, opening, None)
     return Abilities(
         dialect,
-        min(len(several.rows), ROWS) if several else 1,
+        len(several.rows) if several else 1,
         bool(first and again and first.rows == again.rows),
         bool(told and told.logprobs),
     )
