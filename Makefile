@@ -54,8 +54,8 @@ vllm: $(VLLM_VENV)/.installed
 
 # Tests of what the other environment lacks. A skip fails: everything is there.
 test-vllm: $(VLLM_VENV)/.installed
-	$(VLLM_VENV)/bin/pytest --runxfail --no-skip -p no:xdist tests/inference/test_vllm.py tests/inference/test_backends.py \
-	  tests/inference/test_quantized.py tests/inference/test_smollm2.py
+	$(VLLM_VENV)/bin/pytest --runxfail --no-skip -p no:xdist tests/inference/test_vllm.py tests/inference/test_vllm_server.py \
+	  tests/inference/test_backends.py tests/inference/test_quantized.py tests/inference/test_smollm2.py
 
 search: $(VENV)/.installed
 	$(BIN)/collm-nas search $(ARGS)

@@ -29,7 +29,10 @@ class Refused(UserError):
     """The server understood a request and won't answer it."""
 
     def __init__(self, name: str, status: int, said: str) -> None:
-        super().__init__(f"the server {name} refuses a request ({status}: {said})")
+        super().__init__(
+            f"the server {name} refuses a request ({status}: {said}); start it so that it takes that, or change the "
+            "option that asks for it"
+        )
         self.status, self.said = status, said
 
 

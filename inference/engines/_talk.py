@@ -15,7 +15,7 @@ ROWS = 16
 """Most answers that a server is asked for at once."""
 
 _FORM = Constraint("regex", "(?:q7z|x9k)[0-9]{12}")  # what no model writes by itself
-_SMALL = {"seed": 1, "temperature": 2.0, "max_tokens": 40, "top_p": 1.0}
+_SMALL: dict[str, Any] = {"seed": 1, "temperature": 2.0, "max_tokens": 40, "top_p": 1.0}
 
 
 class Reply(NamedTuple):
@@ -90,18 +90,19 @@ def _text(choice: Mapping[str, Any]) -> str:
 
 
 def abilities(client: Client, opening: Mapping[str, Any]) -> Abilities:
-    """What the server can do with a model, by a few tiny requests."""
+    """What the server can do with a model, by a few tiny requests; `Refused` where it answers not even a plain one."""
     dialect, first = None, None
     for one in DIALECTS:
         first = _try(client, opening, one)
         if first and all(re.fullmatch(_FORM.text, row.text) for row in first.rows):
             dialect = one
             break
+    if dialect is None:
+        first = ask(client, opening, None, None, **_SMALL)
     counts = (ROWS >> i for i in range(ROWS.bit_length() - 1))  # some refuse more than they have places for
     several = next((found for n in counts if (found := _try(client, opening, dialect, n=n))), None)
     again = _try(client, opening, dialect)
     told = _try(client, opening, dialect, logprobs=True if "messages" in opening else 1)
-    first = first if dialect else _try(client, opening, None)
     return Abilities(
         dialect,
         len(several.rows) if several else 1,

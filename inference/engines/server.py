@@ -34,7 +34,7 @@ from inference.engines._talk import Abilities, abilities, ask
 from inference.folder import ModelFolder
 from inference.quiet import quietly
 
-LISTED = 256
+LISTED = 512
 """Up to so many strings that a mask leaves are listed in the constraint."""
 
 _SAMPLE = "<digest>a0b1c2<g3><best>z9<past><nav> stage 4: kernel 7 before 5, nearly settled"
@@ -287,7 +287,10 @@ def probe(server: str, allow_remote: bool = False) -> tuple[list[str], Abilities
     """The names of a server's models, and what it can do with the first; UserError where there is no such server."""
     client = Client(_address.read(server), allow_remote=allow_remote)
     names = [model.name for model in served(client)]
-    return names, abilities(client, _greeting(names[0], raw=True))
+    try:
+        return names, abilities(client, _greeting(names[0], raw=True))
+    except Refused:  # some only chat
+        return names, abilities(client, _greeting(names[0], raw=False))
 
 
 def _refuse(backend: str, sampling: str, quantize: str | None) -> None:

@@ -55,13 +55,12 @@ class Serving:
             raise ValueError("the request exceeds the available context size")
         request = Request(
             role="navigator" if body["model"] == "navigator" else "generator",
-            prompt=turns[-1][1],
+            prompt=turns[-1][1][-300:],  # what a tiny model has room for
             n=n,
             seed=body.get("seed", 0) if self.seeds else len(self.asked),
             temperature=body.get("temperature", 1.0),
             max_tokens=min(body["max_tokens"], self.longest),
             constraint=self._constraint(body),
-            history=tuple(turns[:-1]),
             top_p=body.get("top_p", 1.0),
         )
         with self.lock:

@@ -120,7 +120,7 @@ def test_caps_hold_by_construction_where_few_are_left(model_folder: Path, start:
 def test_what_the_mask_forbids_comes_back_and_is_counted(model_folder: Path, start: Start) -> None:
     """A cold model repeats itself; asking again is no free lunch, and the result says so."""
     engine = load(model_folder, start())
-    result = search(SPACE, fewest, model=engine, budget=20, init=4, temperature=0.3)
+    result = search(SPACE, fewest, model=engine, budget=14, init=4, temperature=0.01)
     model = result["counts_by_proposer"]["model"]
     assert model["attempted"] == model["valid"] > model["unique"] >= model["evaluated"] > 0
     assert result["tokens"]["completion"] > 0

@@ -33,6 +33,8 @@ def test_counts_equal_brute_force_for_every_prefix(space: CategoricalSpace, enco
     prefixes |= {text + junk for text in list(prefixes)[:40] for junk in ("a", "0", "x", END, " ")}
     for prefix in sorted(prefixes, key=lambda _: rng.random()):
         assert mask.count(prefix) == sum(text.startswith(prefix) for text in left), prefix
+    assert sorted(mask.strings(len(left)) or []) == sorted(text.removesuffix(END) for text in left)
+    assert mask.strings(len(left) - 1) is None
 
 
 def wide(variables: int = 20, choices: int = 10) -> CategoricalSpace:
@@ -49,6 +51,7 @@ def test_large_spaces_are_counted_exactly_and_the_mask_is_live() -> None:
     mask.exclude(arch)
     assert mask.count("") == 10**20 - 1
     assert mask.count(text[:38]) == 9
+    assert mask.strings(1000) is None
     assert mask.count(text) == mask.count(text + END) == 0
 
 
