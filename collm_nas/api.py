@@ -187,9 +187,10 @@ class Candidate:
     problem: str = ""
 
 
-Verdict = Literal["evaluated", "failed", "invalid", "repeated", "over-cap", "surplus"]
+Verdict = Literal["evaluated", "failed", "invalid", "repeated", "over-cap", "surplus", "pending"]
 """What the runner made of a candidate; `failed`: its evaluation brought no fitness, and it is not evaluated again;
-`surplus`: legal and new, but more than the batch or budget had room for."""
+`surplus`: legal and new, but more than the batch or budget had room for; `pending`: accepted, and its evaluation is
+still to come while more are asked for (it may be told so more than once)."""
 
 
 @dataclass(frozen=True, slots=True)

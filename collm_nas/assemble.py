@@ -68,7 +68,7 @@ def bind(space: Any, evaluator: Any) -> tuple[Any, Evaluator]:
     return own, evaluator
 
 
-def _costs(space: Any, evaluator: Evaluator) -> Callable[[Architecture], dict[str, float]] | None:
+def costs_of(space: Any, evaluator: Evaluator) -> Callable[[Architecture], dict[str, float]] | None:
     """Costs of the space, else of the table's columns; None where neither knows any."""
 
     def costs(arch: Architecture) -> dict[str, float]:
@@ -85,13 +85,15 @@ def prepare(
     out: Path | None,
     resume: bool,
     began: float,
+    wait: float = 0.0,
 ) -> Run:
-    """Check everything and load what is needed; UserError, with nothing made, where something is wrong."""
+    """Check everything and load what is needed; UserError, with nothing made, where something is wrong. `wait`: seconds
+    to wait for another process that has the run."""
     if settings.retry_failed and not resume:
         raise UserError("--retry-failed is for --resume: it evaluates again what failed in the run to go on with")
     space, evaluator = bind(load_space(space), evaluator)
     starts = read_starts(space, start_from)
-    costs = _costs(space, evaluator)
+    costs = costs_of(space, evaluator)
     _check_optimizer("optimizer", settings.optimizer, "collm")
     if settings.advisor is not None:
         _check_optimizer("advisor", settings.advisor)
@@ -101,7 +103,7 @@ def prepare(
     needed = {cost: f"--objective {cost}" for cost in settings.objectives[1:]}
     needed |= {cost: f"--max-{cost}" for cost in settings.caps.limits}
     pool = reuse.read(space, plain(evaluator.protocol()), needed, settings.earlier)
-    journal = rundir.open_journal(out, resume, began)
+    journal = rundir.open_journal(out, resume, began, wait)
     try:
         old = journal.events[0] if journal.events else None
         header = _header(space, evaluator, settings, [space.format(arch) for arch in starts])

@@ -102,6 +102,8 @@ class Coordinator:
         self._feasible: list[bool] = []
         self._past: list[prompts.Tried] = []
         self._plan_of: dict[Architecture, Strategy] = {}
+        self._late: dict[Architecture, Strategy] = {}
+        """The same of earlier rounds, for what was pending when the present one began."""
         self._allowed = Allowed(problem, decoding, encoding)
         self._navigator_constraint = self._constraint("navigator")
         self._generator_constraint = self._constraint("generator")
@@ -259,7 +261,7 @@ class Coordinator:
     # --- tell ---------------------------------------------------------------------------------------------------------
 
     def tell(self, observations: Sequence[Observation]) -> None:
-        """Remember what was evaluated, and what the strategy of the round's best candidate brought."""
+        """Remember what was evaluated, and what the strategy of the best candidate among it brought."""
         if self._advisor is not None:
             self._advisor.tell(observations)
         before = self._best()
@@ -269,11 +271,18 @@ class Coordinator:
             if arch is None or seen.verdict == "surplus":
                 continue
             self._allowed.exclude(arch)
+            if seen.verdict == "pending":
+                if arch in self._plan_of:
+                    self._late[arch] = self._plan_of[arch]
+                continue
+            late = self._late.pop(arch, None)
+            plan = self._plan_of.pop(arch, late)
             if seen.evaluation is not None:
                 self._remember(arch, seen.evaluation.fitness, seen.feasible)
-                if arch in self._plan_of and (brought is None or seen.evaluation.fitness > brought[0]):
-                    brought = seen.evaluation.fitness, self._plan_of[arch]
-        if self.plans:
+                if plan is not None and (brought is None or seen.evaluation.fitness > brought[0]):
+                    brought = seen.evaluation.fitness, plan
+        # A round that brought nothing is told too, once nothing of it is still to come.
+        if brought or (self.plans and not self._plan_of):
             best = brought[1] if brought else self.plans[0]
             gain = prompts.gain_level(before, self._best(), float(np.std(self._values))) if self._values else 0
             self._past = [*self._past, prompts.Tried(best.anchors[0], best.roam, gain)][-prompts.PAST :]

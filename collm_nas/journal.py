@@ -1,41 +1,40 @@
 """The journal: an append-only JSONL file, one fsynced line an event, from which all else derives.
 
 A resumed search is executed again from its start: what the journal already holds is compared, not written, and answers
-and evaluations are taken from it in order. So a run may be killed between any two lines.
+and evaluations are taken from it in order. So a run may be killed between any two lines. Where a search is asked from
+outside, all lines of one `ask` (its own says how many follow) count as one: they are written at once.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from collm_nas.api import (
-    Architecture,
-    Completion,
-    Engine,
-    Evaluation,
-    Request,
-    SearchSpace,
-    UserError,
-)
+from collm_nas.api import Architecture, Completion, Engine, Evaluation, Request, SearchSpace, UserError
+from collm_nas.locked import open_locked, write_all
 
-KINDS = ("header", "prompt", "completion", "cost", "candidate", "evaluation", "failure", "retry", "end")
-IGNORED = frozenset({"time", "seconds", "versions"})
+KINDS = (
+    *("header", "ask", "prompt", "completion", "cost", "candidate"),
+    *("evaluation", "failure", "retry", "forget", "end"),
+)
+IGNORED = frozenset({"time", "seconds", "versions", "lines"})
 """Keys that may differ when a run is executed again."""
 
 Event = dict[str, Any]
 
 
 def read(path: Path) -> tuple[list[Event], bytes]:
-    """The events of a journal and its torn last line (empty where the file is whole); the file is left as it is.
+    """The events of a journal and its torn last line, or all lines of an `ask` that was not written whole (empty where
+    the file is whole); the file is left as it is.
 
     Raises UserError that names the line where anything but the last line is broken.
     """
@@ -55,11 +54,18 @@ def read(path: Path) -> tuple[list[Event], bytes]:
                 raise UserError(
                     f"{path} is damaged at line {number}: it is no journal event; restore the file from a copy"
                 )
-            return events, data[len(data) - len(line) - (0 if rest else 1) :]
+            break
         events.append(event)
     if events and events[0]["event"] != "header":
         raise UserError(f"{path} is damaged at line 1: a journal begins with its header; restore the file from a copy")
-    return events, b""
+    whole = _whole(events)
+    return events[:whole], data[sum(len(line) + 1 for line in lines[:whole]) :]
+
+
+def _whole(events: list[Event]) -> int:
+    """Number of events without an `ask` at their end of which lines are missing."""
+    asked = next((i for i in reversed(range(len(events))) if events[i]["event"] == "ask"), None)
+    return len(events) if asked is None or len(events) - asked > events[asked]["lines"] else asked
 
 
 def _parse(line: bytes) -> Event | None:
@@ -87,19 +93,20 @@ class Journal:
     so that two processes cannot write one run.
     """
 
-    def __init__(self, path: Path | None = None, *, began: float | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, began: float | None = None, wait: float = 0.0) -> None:
         """Opens `path` if it exists; else the first event creates it and its folder, so that a usage error leaves none.
 
-        `began` (`time.monotonic`): when a new run's clock started. Raises UserError where the file is in use by another
-        process, damaged or cannot be written.
+        `began` (`time.monotonic`): when a new run's clock started. `wait`: seconds to wait for another process that has
+        the file. Raises UserError where the file is in use by another process, damaged or cannot be written.
         """
         self.path = path
         self.events: list[Event] = []
         self.torn = False
         self._file: int | None = None
         self._next = 0
+        self._unwritten: list[Event] | None = None
         if path is not None and path.exists():
-            self._file = _open_locked(path, new=False)
+            self._file = open_locked(path, new=False, wait=wait)
             self.events = self._take_over(path)
         self._clock = began if began is not None and not self.events else None
         self._before = max((float(e.get("time", 0.0)) for e in self.events), default=0.0)
@@ -115,12 +122,13 @@ class Journal:
         if torn:
             self.torn = True
             message = (
-                "%s: its last line is torn (the run was killed while writing it) and dropped; that step is done again"
+                "%s: its last line is torn (the run was killed while writing it) and dropped with the step that it is "
+                "part of, which is done again"
             )
             logging.getLogger("collm_nas").warning(message, path)
             os.ftruncate(self._descriptor(), size - len(torn))
         elif size and not path.read_bytes().endswith(b"\n"):
-            _write_all(self._descriptor(), b"\n", path)
+            write_all(self._descriptor(), b"\n", path)
         return events
 
     def _descriptor(self) -> int:
@@ -150,9 +158,14 @@ class Journal:
         """The next recorded event, whatever its kind; None where recording is live."""
         return self.events[self._next] if self.replaying else None
 
-    def next_room(self) -> int | None:
-        """The `room` of the next recorded candidate; None where none is ahead."""
-        return next((int(e["room"]) for e in self.events[self._next :] if e["event"] == "candidate"), None)
+    def coming(self, *kinds: str) -> list[Event]:
+        """The recorded events of these kinds that come next, up to one of another kind; none is passed."""
+        return list(takewhile(lambda event: event["event"] in kinds, self.events[self._next :]))
+
+    def skip(self, *kinds: str) -> None:
+        """Pass the recorded events of these kinds that come next."""
+        while (event := self.ahead()) is not None and event["event"] in kinds:
+            self._next += 1
 
     def recorded(self, *kinds: str) -> Event | None:
         """The next recorded event, not yet passed; None where recording is live; UserError if it is of another kind."""
@@ -172,12 +185,38 @@ class Journal:
             self._append(fresh)
         self._next += 1
 
+    @contextmanager
+    def together(self, event: Mapping[str, Any]) -> Iterator[None]:
+        """Record the event and all that is recorded inside in one piece, or nothing of it where an error ends that."""
+        if self.replaying:
+            self.record(event)
+            yield
+            return
+        before, self._unwritten = self._next, []
+        try:
+            self.record(event)
+            yield
+        except BaseException:
+            self._next, self._unwritten = before, None
+            del self.events[before:]
+            raise
+        unwritten, self._unwritten = self._unwritten, None
+        unwritten[0]["lines"] = len(unwritten) - 1
+        self._write(unwritten)
+
     def _append(self, event: Event) -> None:
-        if self.path is not None:
-            if self._file is None:
-                self._file = _open_locked(self.path, new=True)
-            _write_all(self._file, json.dumps(event).encode() + b"\n", self.path)
+        if self._unwritten is None:
+            self._write([event])
+        else:
+            self._unwritten.append(event)
         self.events.append(event)
+
+    def _write(self, events: list[Event]) -> None:
+        if self.path is None:
+            return
+        if self._file is None:
+            self._file = open_locked(self.path, new=True)
+        write_all(self._file, "".join(json.dumps(event) + "\n" for event in events).encode(), self.path)
 
     def _compare(self, fresh: Event, old: Event) -> None:
         for key in [*fresh, *old]:
@@ -197,47 +236,6 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-
-def _open_locked(path: Path, *, new: bool) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-    try:
-        if new:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            flags |= os.O_CREAT | os.O_EXCL
-        descriptor = os.open(path, flags, 0o644)
-    except FileExistsError:
-        raise UserError(f"{path} was made by another process just now; choose another --out") from None
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another --out") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise UserError(f"{path} is in use by another process; wait for it to end, or choose another --out") from None
-    if new:
-        _sync_folder(path.parent)
-    return descriptor
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file survives a power cut only once its folder is synced too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes, path: Path) -> None:
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; mend that and run again with --resume"
-        ) from None
 
 
 class JournaledEngine:

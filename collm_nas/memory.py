@@ -32,6 +32,8 @@ class Memory:
         self.values: dict[Architecture, float] = {}
         """Fitness of every evaluated architecture, in the order they were told."""
         self.infeasible: set[Architecture] = set()
+        self.pending: dict[Architecture, None] = {}
+        """What was proposed and is being evaluated elsewhere, in order."""
         self._open: list[Architecture] | None = None
 
     def tell(self, observations: Sequence[Observation]) -> None:
@@ -41,6 +43,9 @@ class Memory:
             if arch is None or seen.verdict == "surplus":
                 continue
             self.visited.add(arch)
+            self.pending.pop(arch, None)
+            if seen.verdict == "pending":
+                self.pending[arch] = None
             if not seen.feasible:
                 self.infeasible.add(arch)
             if seen.verdict == "evaluated" and seen.evaluation is not None:

@@ -40,7 +40,8 @@ class Result:
 
     @property
     def ended(self) -> str:
-        """`budget`, `target`, `exhausted`, `max-hours`, `failures` or `interrupted`."""
+        """`budget`, `target`, `exhausted`, `max-hours`, `failures`, `interrupted`, or `open` where it is asked from
+        outside."""
         return str(self.data["ended"])
 
     def __getitem__(self, key: str) -> Any:

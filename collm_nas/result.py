@@ -20,8 +20,8 @@ PROPOSERS = ("init", "model", "fallback")
 def derive(events: Sequence[Event]) -> dict[str, Any]:
     """The content of `result.json`; figures are unrounded, `best` is None where nothing feasible was evaluated.
 
-    A run without an end event is `interrupted`: its winner is not chosen yet, so its report columns are not read.
-    Raises UserError where there is no header.
+    A run without an end event is `interrupted`, or `open` where it is asked from outside: its winner is not chosen yet,
+    so its report columns are not read. Raises UserError where there is no header.
     """
     headers = _of(events, "header")
     if not headers:
@@ -48,7 +48,8 @@ def derive(events: Sequence[Event]) -> dict[str, Any]:
             "evaluate": sum(e["seconds"] for e in (*evaluations, *failures)),
             "total": max(e.get("time", 0.0) for e in events),
         },
-        "ended": end.get("reason", "interrupted"),
+        "ended": end.get("reason", "open" if asked(events) else "interrupted"),
+        **({"pending": pending(events)} if asked(events) else {}),
         "warnings": _warnings(events, end.get("reason")),
         "strategies": sum(e["role"] == "navigator" for e in completions),
         "decoding": first.get("options", {}).get("decoding"),
@@ -57,6 +58,18 @@ def derive(events: Sequence[Event]) -> dict[str, Any]:
         "seed": first["seed"],
         "versions": first.get("versions", {}),
     }
+
+
+def asked(events: Sequence[Event]) -> bool:
+    """Whether it is a run that is asked for architectures and told their values, from outside."""
+    return any(e["event"] == "ask" for e in events)
+
+
+def pending(events: Sequence[Event]) -> list[str]:
+    """Of such a run, what was asked for and is neither evaluated nor given up, in the order it was asked for."""
+    accepted = [e["arch"] for e in _of(events, "candidate") if e["verdict"] == "evaluated"]
+    done = {e["arch"] for e in events if e["event"] in ("evaluation", "forget")}
+    return [arch for arch in accepted if arch not in done]
 
 
 def dumps(result: Mapping[str, Any]) -> str:

@@ -19,9 +19,10 @@ OPTIONS = {"data digest": "--data", "data valid": "--valid", "images": "--protoc
 """Key of a protocol -> the option that it comes from."""
 
 
-def open_journal(out: Path | None, resume: bool, began: float) -> Journal:
+def open_journal(out: Path | None, resume: bool, began: float, wait: float = 0.0) -> Journal:
     """The journal of this run folder (in memory for None); nothing is created before its first event.
 
+    `wait`: seconds to wait for another process that has the run.
     Raises UserError for a folder that holds anything and is not to be resumed, or that holds no run.
     """
     if out is None:
@@ -41,7 +42,7 @@ def open_journal(out: Path | None, resume: bool, began: float) -> Journal:
             f"--out {out} holds {held[0]!r} but no {JOURNAL}, so it is no run to resume; choose another folder"
         )
     check_writable(out)
-    return Journal(out / JOURNAL, began=began)
+    return Journal(out / JOURNAL, began=began, wait=wait)
 
 
 def check_writable(out: Path) -> None:

@@ -240,6 +240,18 @@ class Loop:
         if observations:
             self._optimizer.tell(observations)
 
+    def wait_for(self, archs: Sequence[Architecture]) -> None:
+        """Tell the optimiser, before it is asked for more, that these are out: accepted, their evaluations to come."""
+        candidates = [self._proposer[arch] for arch in archs]
+        self.tell(
+            [Observation(c, "pending", feasible=self._feasible(a)) for a, c in zip(archs, candidates, strict=True)]
+        )
+
+    def forget(self, arch: Architecture) -> None:
+        """Record that the evaluation of an accepted candidate will not come; it is not proposed again."""
+        self.journal.record({"event": "forget", "arch": self.space.format(arch)})
+        self._held.append(Observation(self._proposer[arch], "repeated", feasible=self._feasible(arch)))
+
     # --- begin and end ------------------------------------------------------------------------------------------------
 
     def open(self, header: Mapping[str, Any], pool: Sequence[Mapping[str, Any]] = ()) -> int:

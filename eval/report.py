@@ -49,6 +49,7 @@ _ENDINGS = {
     "exhausted": "No architecture was left to evaluate.",
     "failures": "Too many evaluations failed in a row; --resume goes on, once the evaluator is mended.",
     "interrupted": "It was interrupted; --resume goes on where it stopped.",
+    "open": "It is open: its architectures are evaluated elsewhere, asked for and told.",
 }
 
 
@@ -243,7 +244,8 @@ def _times(result: Json) -> str:
 def _ending(result: Json, events: Sequence[Json]) -> str:
     end = next((e for e in reversed(events) if e.get("event") == "end"), {})
     reason = str(result.get("ended") or end.get("reason") or "interrupted")
-    listed = "".join(f"<li>{escape(str(w))}</li>" for w in result.get("warnings") or ())
+    out = [f"Out, and not yet told: {arch}" for arch in result.get("pending") or ()]
+    listed = "".join(f"<li>{escape(str(w))}</li>" for w in [*(result.get("warnings") or ()), *out])
     body = f"<p>{escape(_ENDINGS.get(reason, reason))}</p>"
     return card("How it ended", body + (f'<ul class="warnings">{listed}</ul>' if listed else ""))
 

@@ -144,5 +144,6 @@ def _candidate(event: Json, by_arch: Mapping[str, Json], better: set[int], faile
     row = by_arch.get(str(arch)) if verdict in ("", "evaluated") else None
     text = str(arch) if arch else str(event.get("text", ""))
     if row is None:
+        verdict = "not evaluated" if verdict == "evaluated" else verdict
         return Told(text, verdict or str(event.get("problem") or "not evaluated"), None, False)
     return Told(text, verdict, float(row["fitness"]), row["query"] in better)

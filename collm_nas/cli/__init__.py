@@ -18,6 +18,8 @@ from collm_nas.api import UserError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("collm_nas.cli.search", "search a space by two local language models, or by a baseline"),
+    "ask": ("collm_nas.cli.ask", "architectures to evaluate elsewhere, as JSON lines"),
+    "tell": ("collm_nas.cli.tell", "the results of what was asked for, in any order"),
     "mine": ("data_gen.command", "make training data from landscapes, tables or past searches"),
     "finetune": ("finetune.command", "train a base model, or an adapter for one role"),
     "bench": ("eval.command", "compare optimisers on one protocol with many seeds"),

@@ -17,9 +17,16 @@ DEFAULT_COLUMNS = ("valid", ("test",))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; the checks are in `collm_nas.settings`, for Python callers too."""
-    _add_problem(parser.add_argument_group("what is searched"))
-    _add_search(parser.add_argument_group("how"))
-    _add_models(parser.add_argument_group("language models"))
+    what, how = parser.add_argument_group("what is searched"), parser.add_argument_group("how")
+    models = parser.add_argument_group("language models")
+    _add_problem(what)
+    add_limits(what)
+    add_search(how)
+    how.add_argument("--max-hours", type=number, metavar="H", help="stop after H hours, all sessions added up")
+    add_models(models)
+    models.add_argument(
+        "--interactive", action="store_true", default=None, help="show each round's strategies and change them"
+    )
     _add_run(parser.add_argument_group("the run"))
 
 
@@ -51,6 +58,10 @@ def _add_problem(group: Any) -> None:
     group.add_argument("--protocol", metavar="NAME", help="scoring of subnets: fast (default), ofa, spos, autoformer")
     group.add_argument("--race", action="store_true", default=None, help="stop early on subnets that are hopeless")
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+
+
+def add_limits(group: Any) -> None:
+    """Objectives and caps."""
     group.add_argument(
         "--objective",
         metavar="NAME",
@@ -63,7 +74,8 @@ def _add_problem(group: Any) -> None:
     group.add_argument("--over-cap", metavar="reject|evaluate", help="over-cap candidates (default reject)")
 
 
-def _add_search(group: Any) -> None:
+def add_search(group: Any) -> None:
+    """Budget, steps and optimiser."""
     group.add_argument("--budget", type=whole, metavar="N", help="number of evaluations (default 100)")
     group.add_argument("--init", type=whole, metavar="N", help="random ones to begin with, of the budget (default 10)")
     group.add_argument("--batch", type=whole, metavar="N", help="candidates asked for at once (default 5)")
@@ -71,11 +83,11 @@ def _add_search(group: Any) -> None:
     group.add_argument(
         "--start-from", metavar="FILE", help="architectures to evaluate first, one native spelling a line"
     )
-    group.add_argument("--max-hours", type=number, metavar="H", help="stop after H hours, all sessions added up")
     group.add_argument("--optimizer", metavar="NAME", help="collm (the language models, default) or a baseline")
 
 
-def _add_models(group: Any) -> None:
+def add_models(group: Any) -> None:
+    """Which language models, and how they are sampled."""
     group.add_argument(
         "--model",
         metavar="DIR",
@@ -127,9 +139,6 @@ def _add_models(group: Any) -> None:
     group.add_argument("--hint", metavar="TEXT", help="advice in words: 'prefer kernel 7 late; avoid skip'")
     group.add_argument(
         "--advisor", metavar="O", help="an optimiser of --optimizer whose candidates the Navigator reads"
-    )
-    group.add_argument(
-        "--interactive", action="store_true", default=None, help="show each round's strategies and change them"
     )
 
 

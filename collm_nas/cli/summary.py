@@ -18,6 +18,7 @@ ENDINGS = {
     "max-hours": "the time is used up",
     "failures": "too many evaluations failed in a row",
     "interrupted": "interrupted",
+    "open": "no, it is open: asked for and told from outside",
 }
 
 
@@ -72,6 +73,8 @@ def rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines.append(("counts", ", ".join(f"{value} {name}" for name, value in counts.items())))
     for run, n in data["protocol"].get("reused", {}).items():
         lines.append(("reused", f"{n} evaluations of {run}"))
+    if data.get("pending"):
+        lines.append(("out", f"{len(data['pending'])} asked for, and not yet told"))
     if tokens["completion"]:
         thinking = f", {tokens['thinking']} thinking" if tokens.get("thinking") else ""
         lines.append(("tokens", f"{tokens['prompt']} prompt, {tokens['completion']} completion{thinking}"))

@@ -103,6 +103,9 @@ class State:
         self.models = self.evaluating = 0.0
         self.strategy = ""
         self.failed, self.failure = 0, ""
+        self.open = False
+        """Whether it is asked for architectures from outside, so that mostly no process is at it."""
+        self.out: dict[Any, None] = {}
 
     @property
     def running(self) -> bool:
@@ -127,12 +130,20 @@ class State:
                 self.queries += 1
                 self.evaluating += float(event["seconds"])
                 self._known(event)
+                self.out.pop(event.get("arch"), None)
             elif kind == "failure":
                 self.evaluating += float(event["seconds"])
                 self.failed += 1
                 self.failure = str(event["reason"])
+                self.out.pop(event.get("arch"), None)
             elif kind == "completion":
                 self._completion(event)
+            elif kind == "ask":
+                self.open = True
+            elif kind == "candidate" and event.get("verdict") == "evaluated":
+                self.out[event["arch"]] = None
+            elif kind == "forget":
+                self.out.pop(event.get("arch"), None)
             elif kind == "end":
                 self.ended = str(event.get("reason", "ended"))
 
@@ -176,7 +187,8 @@ class State:
         rows.append(("seconds", spent))
         if self.strategy:
             rows.append(("strategy", in_words(self.strategy, space)))
-        rows.append(("state", ENDINGS.get(self.ended, self.ended) if self.ended else "running"))
+        going = f"open, {len(self.out)} out" if self.open else "running"
+        rows.append(("state", ENDINGS.get(self.ended, self.ended) if self.ended else going))
         for name, text in rows:
             yield name, "".join(c if c.isprintable() else " " for c in text)
 
@@ -219,7 +231,7 @@ def _follow(journal: Follower, state: State) -> Iterator[None]:
         state.add(fresh)
         if fresh:
             last = time.monotonic()
-        elif time.monotonic() - last > QUIET and not journal.held():
+        elif not state.open and time.monotonic() - last > QUIET and not journal.held():
             state.add(journal.fresh())
             state.ended = state.ended or "interrupted"
 

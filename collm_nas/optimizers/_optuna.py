@@ -2,8 +2,8 @@
 
 Every variable is one categorical parameter, its value the position of the choice. What differs from `study.optimize`:
 
-- A batch is asked for before any of it is told; until then its members are running trials, which TPE takes for bad
-  ones (its constant liar).
+- A batch is asked for before any of it is told, and more while it is pending; until then its members are running
+  trials, which TPE takes for bad ones (its constant liar).
 - A candidate over a cap (Optuna's constraints) or outside the table is told at once and another one is drawn: it costs
   no evaluation. Optuna ranks it by its excess, below everything feasible.
 - A known architecture is drawn again too, its trial having failed, up to `REDRAWS` times for each one wanted; what is
@@ -64,7 +64,7 @@ class Studied:
         self._memory.tell(observations)
         for seen in observations:
             arch = seen.candidate.arch
-            if arch is None:
+            if arch is None or seen.verdict == "pending":
                 continue
             trial = self._running.pop(arch, None)
             if seen.verdict == "evaluated" and seen.evaluation is not None:

@@ -2,8 +2,8 @@
 expected improvement, batches.
 
 A batch is filled by the kriging believer: each pick is taken to bring what the model expects, and the next one is
-chosen with that. The pool is every open architecture of a space of at most 20,000, else random ones and neighbours of
-the best. `gp-exp` and `wl-gp` are the same with another kernel.
+chosen with that; so is what is being evaluated elsewhere. The pool is every open architecture of a space of at most
+20,000, else random ones and neighbours of the best. `gp-exp` and `wl-gp` are the same with another kernel.
 """
 
 from __future__ import annotations
@@ -113,6 +113,10 @@ class GaussianProcess:
         known, like = list(self._memory.values), self._similarity
         rows_ND, targets_N = like.rows(self._memory.space, known), normal_ranks(list(self._memory.values.values()))
         fitted = likeliest(like.kernel, like.parameters, rows_ND, targets_N)
+        if out := list(self._memory.pending):
+            believed = Posterior(fitted, rows_ND, targets_N, like.rows(self._memory.space, out), like.kernel)
+            known, targets_N = known + out, np.concatenate([targets_N, believed.mean_P])
+            rows_ND = like.rows(self._memory.space, known)
         posterior = Posterior(fitted, rows_ND, targets_N, pool_PD, like.kernel)
         feasible = [t for arch, t in zip(known, targets_N, strict=True) if arch not in self._memory.infeasible]
         incumbent = float(max(feasible, default=targets_N.min()))

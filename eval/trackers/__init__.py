@@ -56,7 +56,7 @@ class Record:
     @property
     def finished(self) -> bool:
         """Whether the search came to its end."""
-        return self.words["ended"] != "interrupted"
+        return self.words["ended"] not in ("interrupted", "open")
 
 
 def names() -> list[str]:
