@@ -1,6 +1,7 @@
 """Neural architecture search by two small language models that run on your own machine.
 
-`search`, `open_search` (`collm_nas.app`) and `search_family` are here; everything is imported when it is first used.
+`search`, `open_search` (`collm_nas.app`), `search_family` and `CollmSampler` are here; everything is imported when it
+is first used.
 """
 
 from __future__ import annotations
@@ -12,12 +13,23 @@ if TYPE_CHECKING:
     from collm_nas import api, evaluators, optimizers, spaces
     from collm_nas.app import open_search, search
     from collm_nas.family import search_family
+    from collm_nas.optuna_sampler import CollmSampler
 
     __version__: str
 
-__all__ = ["__version__", "api", "evaluators", "open_search", "optimizers", "search", "search_family", "spaces"]
+__all__ = [
+    "CollmSampler",
+    "__version__",
+    "api",
+    "evaluators",
+    "open_search",
+    "optimizers",
+    "search",
+    "search_family",
+    "spaces",
+]
 
-_FUNCTIONS = {"search": "app", "open_search": "app", "search_family": "family"}
+_FUNCTIONS = {"search": "app", "open_search": "app", "search_family": "family", "CollmSampler": "optuna_sampler"}
 
 
 def __getattr__(name: str) -> Any:

@@ -94,9 +94,9 @@ def prepare(
     space, evaluator = bind(load_space(space), evaluator)
     starts = read_starts(space, start_from)
     costs = costs_of(space, evaluator)
-    _check_optimizer("optimizer", settings.optimizer, "collm")
+    check_optimizer("optimizer", settings.optimizer, "collm")
     if settings.advisor is not None:
-        _check_optimizer("advisor", settings.advisor)
+        check_optimizer("advisor", settings.advisor)
     whole = Problem(space, settings.seed, settings.budget, settings.caps, costs, settings.objectives)
     check_caps(whole)
     _check_objectives(whole, evaluator)
@@ -112,7 +112,7 @@ def prepare(
         if costs is not None and getattr(evaluator, "latency", False):
             costs = JournaledCosts(costs, journal, space, (old or {}).get("measured", {}))
         problem = replace(whole, budget=old["budget"] if old else settings.budget, costs=costs)
-        optimizer, engine = _optimizer(problem, settings, journal, old)
+        optimizer, engine = optimizer_of(problem, settings, journal, old)
         if old is not None:
             header = {key: value for key, value in old.items() if key not in NOT_KEPT}
         elif engine is not None:
@@ -178,7 +178,8 @@ def _resumed(journal: Journal, header: dict[str, Any], settings: Settings, out: 
     return settings
 
 
-def _check_optimizer(option: str, name: str, *others: str) -> None:
+def check_optimizer(option: str, name: str, *others: str) -> None:
+    """UserError where the optimiser is none of the folder's, nor of `others`."""
     from collm_nas import optimizers
 
     legal = [*others, *optimizers.names()]
@@ -190,7 +191,7 @@ def _check_optimizer(option: str, name: str, *others: str) -> None:
         raise UserError(f"--{option} {name!r} is unknown; legal: {', '.join(legal)}{hint}")
 
 
-def _optimizer(
+def optimizer_of(
     problem: Problem, settings: Settings, journal: Journal, old: Mapping[str, Any] | None
 ) -> tuple[Optimizer, Engine | None]:
     """The optimiser and its engine; a resumed run loads its model only when an answer is not in the journal."""
@@ -242,7 +243,7 @@ def _model_folders(settings: Settings) -> tuple[Path, Path | None, Path | None]:
 
 
 def _engine(settings: Settings, problem: Problem) -> Engine:
-    engine = settings.model if hasattr(settings.model, "generate") else _loaded(settings)
+    engine = settings.model if hasattr(settings.model, "generate") else load_engine(settings)
     if not settings.interactive:
         return engine
     from collm_nas.interactive import Interactive
@@ -250,7 +251,8 @@ def _engine(settings: Settings, problem: Problem) -> Engine:
     return Interactive(engine, problem.space, input, print)  # type: ignore[arg-type]
 
 
-def _loaded(settings: Settings) -> Engine:
+def load_engine(settings: Settings) -> Engine:
+    """The engine with the model that these name."""
     model, navigator, generator = _model_folders(settings)
     loaded: Engine = stage("inference.engines").load(
         settings.engine,
