@@ -94,7 +94,7 @@ def results(loop: OpenSearch, lines: list[tuple[str, dict[str, Any]]]) -> dict[A
                 raise UserError(
                     f"{loop.space.format(arch)!r} was not asked for in this run; ask for it, or leave it out"
                 )
-            if known is not None and not _same(known, result):
+            if known is not None and not _same(known, result, loop.space.cost(arch)):
                 raise UserError(
                     f"{loop.space.format(arch)!r} was told before {_said(known)}, and here {_said(result)} or other "
                     "costs; the first one stays, leave this line out"
@@ -146,10 +146,10 @@ def _number(name: str, value: object, least: float = -math.inf) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-def _same(known: Outcome, result: Outcome) -> bool:
-    """Whether a second result says the same, as far as it says anything (costs that are known by themselves are added
-    to the first one); of a failure the reason may differ."""
+def _same(known: Outcome, result: Outcome, own: Mapping[str, float]) -> bool:
+    """Whether a second result says the same, as far as it says anything; costs that the space knows are its own, and of
+    a failure the reason may differ."""
     if isinstance(known, Failure) or isinstance(result, Failure):
         return isinstance(known, Failure) and isinstance(result, Failure)
-    costs = all(known.costs.get(name) == value for name, value in result.costs.items())
+    costs = all(name in own or known.costs.get(name) == value for name, value in result.costs.items())
     return known.fitness == result.fitness and costs and result.error in (None, known.error)

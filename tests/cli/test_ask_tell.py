@@ -81,8 +81,9 @@ def test_an_empty_answer_says_why(folder: Path, capsys: Capture) -> None:
 
 def test_costs_and_standard_errors_are_kept(folder: Path, capsys: Capture) -> None:
     [line] = ask("ask r --space space.yaml --optimizer random --budget 3 --max-flops 40 -n 1", capsys)
-    result = {**line, "fitness": 2.0, "costs": {"latency": 3.5}, "error": 0.25, "seconds": 60}
+    result = {**line, "fitness": 2.0, "costs": {"latency": 3.5, "flops": 1}, "error": 0.25, "seconds": 60}
     tell(capsys, result)
+    assert tell(capsys, result).startswith("told 0, 1 known already")
     best = json.loads(Path("r/result.json").read_text())["best"]
     assert best["costs"] == {
         "latency": 3.5,

@@ -81,6 +81,22 @@ def test_it_ends_when_the_run_ends(
     assert ("of 20 evaluations, best so far" in out) == (shown == "lines")
 
 
+def test_a_run_that_is_asked_from_outside_is_followed_though_nobody_holds_it(
+    events: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "EVERY", 0.01)
+    monkeypatch.setattr(watch, "QUIET", 0.0)
+    write([events[0], {"event": "ask", "room": 1, "lines": 0}, *events[1:-1]])
+    watched = threading.Thread(target=main, args=(["watch", "r"],))
+    watched.start()
+    watched.join(0.3)
+    assert watched.is_alive()
+    with Path("r/journal.jsonl").open("a") as file:
+        file.write(json.dumps(events[-1]) + "\n")
+    watched.join()
+    assert "state     the budget is used up" in capsys.readouterr().out
+
+
 def test_a_run_that_nobody_writes_any_more_is_interrupted(
     events: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
