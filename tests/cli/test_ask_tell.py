@@ -94,6 +94,19 @@ def test_costs_and_standard_errors_are_kept(folder: Path, capsys: Capture) -> No
     assert "told before" in tell(capsys, {**result, "costs": {"latency": 3.6}}, status=2)
 
 
+def test_what_failed_is_told_too(folder: Path, capsys: Capture) -> None:
+    first, second, *_ = ask(f"{A} -n 4", capsys)
+    failed = {"arch": first["arch"], "error": "out of memory"}
+    assert tell(capsys, failed, *told([second])).startswith("told 2; 2 are out, 1 of 12 evaluated")
+    assert tell(capsys, failed).startswith("told 0, 1 known already")
+    assert "was told before as failed, and here with fitness 1" in tell(
+        capsys, {"arch": first["arch"], "fitness": 1.0}, status=2
+    )
+    assert first["arch"] not in {line["arch"] for line in ask("ask r -n 20", capsys)}
+    result = json.loads(Path("r/result.json").read_text())
+    assert result["counts"]["failed"] == 1 and result["counts"]["evaluated"] == 1
+
+
 def test_from_stdin(folder: Path) -> None:
     command = [sys.executable, "-m", "collm_nas"]
     asked = subprocess.run(
@@ -117,9 +130,10 @@ BAD = [
     ({"arch": "FIRST", "fitness": 1, "costs": [1]}, "line 2: 'costs' must be an object"),
     ({"arch": "FIRST", "fitness": 1, "costs": {"latency": -1}}, "line 2: cost 'latency' must be a finite number of at"),
     ({"arch": "FIRST", "fitness": 1, "error": -1}, "line 2: error must be a finite number of at least 0"),
-    ({"arch": "FIRST", "error": "out of memory"}, "line 2: an evaluation that failed can't be told yet"),
+    ({"arch": "GOOD", "error": "out of memory"}, "told before with fitness 1, and here as failed"),
+    ({"arch": "FIRST"}, "line 2: it needs the key 'fitness', a number, or 'error', the text of what failed"),
     ({"arch": "OTHER", "fitness": 1}, "was not asked for in this run"),
-    ({"arch": "GOOD", "fitness": 7}, "told before with fitness 1, and here with 7"),
+    ({"arch": "GOOD", "fitness": 7}, "told before with fitness 1, and here with fitness 7"),
 ]
 
 
