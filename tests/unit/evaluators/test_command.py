@@ -206,6 +206,7 @@ def test_a_child_that_outlives_the_command_holds_nothing_up(tmp_path: Path) -> N
 def test_a_command_ends_with_whoever_ran_it(tmp_path: Path, number: signal.Signals) -> None:
     code = (
         "from tests.unit.evaluators.test_command import *\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # in the background it is ignored, and inherited so
         f"one(shell('sleep 300 & echo $! >{tmp_path}/child.new; mv {tmp_path}/child.new {tmp_path}/child; wait'))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
@@ -214,6 +215,7 @@ def test_a_command_ends_with_whoever_ran_it(tmp_path: Path, number: signal.Signa
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.01)
         process.send_signal(number)
+        process.wait(60)
     assert gone(int((tmp_path / "child").read_text()))
 
 
