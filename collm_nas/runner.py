@@ -164,10 +164,8 @@ class Loop:
 
     def _record_candidate(self, candidate: Candidate, verdict: str, room: int) -> None:
         arch = candidate.arch
-        native, unique = (
-            None if arch is None else self.space.format(arch),
-            arch is not None and arch not in self._proposed,
-        )
+        native = None if arch is None else self.space.format(arch)
+        unique = arch is not None and arch not in self._proposed
         self.journal.record(events.candidate(candidate, native, verdict, unique=unique, room=room))
         if arch is not None:
             self._proposed.add(arch)
