@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ GRACE = 5.0
 """Seconds between the request to end and the kill."""
 KEPT = 1 << 20
 """Bytes at the end of each output that are read."""
-_GUARD = 'read _; kill -s KILL -- "-$1"'
-"""Waits for the end of its input, which comes however the process that writes it ends, and kills a group."""
+_GUARD = 'exec 3<&0; (read group <&3 && { read _ <&3 || kill -s KILL -- "-$group"; }) &'
+"""Reads a group, then waits for a line, or for the end of its input, which comes however the process that writes it
+ends: then it kills the group. In the background, so nobody's child: Ray kills the children of a worker that ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def run(
     Raises OSError where it cannot be started.
     """
     out, err = scratch / "stdout", scratch / "stderr"
-    with out.open("wb") as to_out, err.open("wb") as to_err:
+    with out.open("wb") as to_out, err.open("wb") as to_err, _guard() as watch:
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
@@ -47,31 +48,37 @@ def run(
             env=environment,
             start_new_session=True,
         )
-        with _guarded(process.pid):
-            try:
-                status: int | None = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                status = None
-            finally:
-                _end(process)
+        try:
+            watch(process.pid)
+            status: int | None = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            _end(process)
     return Ended(status, _tail(out), _tail(err))
 
 
 @contextmanager
-def _guarded(group: int) -> Iterator[None]:
-    """Meanwhile a kill of this process, which runs no code of ours any more, kills the group too."""
+def _guard() -> Iterator[Callable[[int], None]]:
+    """Yields what puts a process group under guard: a kill of this process, which then runs no code of ours any more,
+    kills the group too. It is there before the command is, so that hardly any time is left without it."""
     guard = subprocess.Popen(
-        ["/bin/sh", "-c", _GUARD, "sh", str(group)],
+        ["/bin/sh", "-c", _GUARD],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+    def watch(group: int) -> None:
+        assert guard.stdin is not None
+        guard.stdin.write(f"{group}\n".encode())
+        guard.stdin.flush()
+
     try:
-        yield
+        yield watch
     finally:
-        guard.kill()
-        guard.communicate()
+        guard.communicate(b"\n\n")  # one more, where no group was named
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -22,8 +22,10 @@ from filelock import FileLock
 from collm_nas import open_search, search
 from collm_nas.api import Architecture, Evaluation, EvaluationError, Failure, UserError
 from collm_nas.evaluators import _ray, function
+from collm_nas.evaluators import command as command_line
 from collm_nas.evaluators.parallel import TRIES, Parallel
 from tests.cli.runs import folder, lines
+from tests.unit.evaluators.test_command import gone
 from tests.unit.runs import SPACE
 
 __all__ = ["folder"]
@@ -153,6 +155,17 @@ def test_what_fails_is_named_in_its_turn_and_the_others_are_kept(two: _ray.Clust
     assert failed[5] == "work returned 'nan' as fitness; return a finite number"
     kept = [outcome.fitness for outcome in found if isinstance(outcome, Evaluation)]
     assert kept == [scored(ARCHS[i]) for i in (0, 3, 6, 7)]
+
+
+@ray
+@pytest.mark.slow
+def test_a_command_ends_with_its_worker(two: _ray.Cluster, tmp_path: Path) -> None:
+    """Ray kills a worker and its children, but not theirs: a guard that was one of them was once killed too early."""
+    hangs = command_line.create(SPACE, f"sh -c 'sleep 300 & echo $! >{tmp_path}/child; wait'")
+    with Parallel(hangs, 2, timeout=5.0) as pair:
+        [outcome] = pair.evaluate_each(ARCHS[:1])
+    assert isinstance(outcome, Failure) and "longer than 5 s" in outcome.reason
+    assert gone(int((tmp_path / "child").read_text()))
 
 
 @ray
