@@ -13,6 +13,10 @@ _LOOK = 0.05
 """Seconds between two tries to lock a file."""
 
 
+class InUse(UserError):
+    """Another process has the file."""
+
+
 class BegunElsewhere(UserError):
     """Another process has made the journal that this one was about to make."""
 
@@ -27,17 +31,23 @@ def open_locked(path: Path, *, new: bool, wait: float = 0.0) -> int:
             flags |= os.O_CREAT | os.O_EXCL
         descriptor = os.open(path, flags, 0o644)
     except FileExistsError:
-        raise BegunElsewhere(f"{path} was made by another process just now; choose another --out") from None
+        raise _begun(path) from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; choose another --out") from None
     try:
         _lock(descriptor, path, wait)
-    except BaseException:
+        if new and os.fstat(descriptor).st_size:
+            raise _begun(path)  # between making and locking it
+    except BaseException as error:
         os.close(descriptor)
-        raise
+        raise (_begun(path) if new and isinstance(error, InUse) else error) from None
     if new:
         _sync_folder(path.parent)
     return descriptor
+
+
+def _begun(path: Path) -> BegunElsewhere:
+    return BegunElsewhere(f"{path} was made by another process just now; choose another --out")
 
 
 def _lock(descriptor: int, path: Path, wait: float) -> None:
@@ -50,7 +60,7 @@ def _lock(descriptor: int, path: Path, wait: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= until:
                 waited = f" and was for {wait:g} seconds" if wait else ""
-                raise UserError(
+                raise InUse(
                     f"{path} is in use by another process{waited}; wait for it to end, or choose another --out"
                 ) from None
             time.sleep(_LOOK)

@@ -38,10 +38,12 @@ def asking(run: Path, space: Any, start_from: object, given: Mapping[str, Any], 
     found = load_space(space) if space is not None or header is None else spaces.from_spec(header["space"])
     values: dict[Architecture, Any] = {}
     evaluator = function.create(found, values.__getitem__, TOLD)
-    held = run.is_dir() and any(run.iterdir())
     start_from = starts if start_from is None else start_from
     return OpenSearch(
-        prepare(found, evaluator, chosen, start_from, run, held, time.monotonic(), wait), values, again=False
+        # resumed even where nothing is yet: another process may begin it at any moment
+        prepare(found, evaluator, chosen, start_from, run, True, time.monotonic(), wait),
+        values,
+        again=False,
     )
 
 

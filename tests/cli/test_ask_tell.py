@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from collm_nas import rundir, spaces
+from collm_nas import reopen, rundir, spaces
 from collm_nas.cli import main
 from collm_nas.journal import Journal
 from tests.cli.runs import folder, start
@@ -204,6 +204,22 @@ def test_while_another_process_has_the_run(folder: Path, capsys: Capture) -> Non
     held.close()
     out, err = waiting.communicate(timeout=60)
     assert json.loads(out)["number"] == 2 and not err
+
+
+def test_a_run_that_another_process_begins_meanwhile_is_gone_on_with(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found empty, and then refused as not empty, by workers that began one run together."""
+    prepare = reopen.prepare
+
+    def late(*given: Any) -> Any:
+        monkeypatch.setattr(reopen, "prepare", prepare)
+        out, err = start([*A.split(), "-n", "1"]).communicate(timeout=120)
+        assert json.loads(out)["number"] == 1 and not err
+        return prepare(*given)
+
+    monkeypatch.setattr(reopen, "prepare", late)
+    assert [line["number"] for line in ask(f"{A} -n 1", capsys)] == [2]
 
 
 def test_several_processes_at_once(folder: Path) -> None:
