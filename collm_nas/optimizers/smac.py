@@ -68,7 +68,7 @@ class Smac:
         self._memory.tell(observations)
         for seen in observations:
             arch = seen.candidate.arch
-            if arch is None or seen.verdict == "surplus":
+            if arch is None or seen.verdict in ("surplus", "pending"):
                 continue
             info = self._running.pop(arch, None) or TrialInfo(self._configuration(arch), seed=0)
             if seen.verdict == "evaluated" and seen.evaluation is not None and seen.feasible:

@@ -86,6 +86,19 @@ def test_a_gaussian_process_spreads_what_is_out() -> None:
     assert one_by_one == other.ask(3), "a batch is filled in the same way"
 
 
+@pytest.mark.parametrize("name", ["smac", "tpe"])
+def test_what_is_out_still_runs_in_a_foreign_optimiser(name: str) -> None:
+    """To be told that it is out is no result: the trial that proposed it waits for one."""
+    pytest.importorskip("optuna" if name == "tpe" else name)
+    loop = begin(name, init=2, budget=20)
+    loop.tell(first := loop.ask(2), [score(arch) for arch in first])
+    out = loop.ask(2)
+    running: Any = loop._run.optimizer
+    waiting = {arch: running._running[arch] for arch in out}
+    loop.ask(1)
+    assert {arch: running._running[arch] for arch in out} == waiting
+
+
 def test_late_results_are_credited_to_their_strategy() -> None:
     loop = begin("models", init=1, budget=20)
     loop.tell(loop.ask(1), [0.0])
