@@ -7,6 +7,7 @@ comes back: the search counts it as attempted.
 
 A tuned model's folder, which lies here too, says how its prompts are written; they go to /v1/completions as they stand.
 An untuned chat model is the server's alone: messages go to /v1/chat/completions, and its template is applied there.
+Tokens are as the server counts them (vLLM's include the end).
 """
 
 from __future__ import annotations
