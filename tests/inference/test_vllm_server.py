@@ -5,21 +5,23 @@ Runs where vLLM is installed (`make vllm`; `.ci/run --long`).
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from collm_nas import search, spaces, strategy
+from collm_nas import prompts, search, spaces, strategy
 from collm_nas.api import Caps, Constraint, Problem, Request, Role
 from collm_nas.constraints.remaining import within
 from collm_nas.evaluators import table
 from collm_nas.spaces.base import CategoricalSpace
 from inference import engines
-from inference.folder import EMBEDDED
+from inference.folder import EMBEDDED, ModelFolder
 from tests.inference.started import started
 
 pytestmark = [
@@ -42,13 +44,20 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield engines.load("server", "embedded", server=address, sampling="rejection")
 
 
+def prompt(role: Role) -> str:
+    """What a search comes to after ten evaluations."""
+    rng = Random(0)
+    archs = [SPACE.sample(rng) for _ in range(10)]
+    if role == "generator":
+        return prompts.generator_prompt(SPACE, prompts.empty_strategy(SPACE, archs[: strategy.ANCHORS]))
+    values = [-SPACE.cost(arch)["params"] for arch in archs]
+    return prompts.digest(SPACE, archs, values, version=ModelFolder.open(EMBEDDED).digest_version)
+
+
 def request(role: Role, **others: Any) -> Request:
-    prompt, regex = {
-        "navigator": ("<digest>a0b1<nav>", strategy.regex(SPACE)),
-        "generator": ("<a>a0b1c0<gen>", SPACE.regex("compact")),
-    }[role]
+    regex = strategy.regex(SPACE) if role == "navigator" else SPACE.regex("compact")
     given = {"n": 1, "seed": 3, "temperature": 1.0, "max_tokens": 120, "constraint": Constraint("regex", regex)}
-    return Request(role=role, prompt=prompt, **{**given, **others})
+    return Request(role=role, prompt=prompt(role), **{**given, **others})
 
 
 def test_what_it_can(engine: Any) -> None:
@@ -89,7 +98,15 @@ def test_caps_hold(engine: Any) -> None:
 
 
 def test_a_search(engine: Any, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     evaluator = table.load(SPACE, "digits-cells", "valid", ["test"])
     result = search(SPACE, evaluator, model=engine, budget=20, out=tmp_path / "run")
     model = result["counts_by_proposer"]["model"]
     assert model["attempted"] == model["valid"] >= model["evaluated"] == 10
+    # The grammar would let a pair be written as two tokens, which the model never met.
+    events = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    answers = [event for event in events if event["event"] == "completion"]
+    tokens = AutoTokenizer.from_pretrained(EMBEDDED / "base")
+    for event in answers:
+        assert sum(event["tokens"]) == sum(len(tokens(text)["input_ids"]) + 1 for text in event["texts"])
