@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ for _name, _value in {
     "NO_COLOR": "1",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# A shell's job in the background ignores interrupts, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

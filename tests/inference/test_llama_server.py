@@ -49,7 +49,7 @@ def test_what_it_can(engine: Any) -> None:
 
 
 def test_it_is_cut_at_the_limit_and_answers_in_the_form_asked_for(engine: Any) -> None:
-    """What it knows is not asked: llama.cpp rounds to 8 bits between layers, and so small a model then says other things."""
+    """What it knows is not asked: llama.cpp rounds between layers, and so small a model then says other things."""
     (free,) = ask(engine, prompt="What is the capital of France?", max_tokens=12)
     assert not free.finished and free.tokens == 12 and free.prompt_tokens > 30, "by its chat template"
     form = Constraint("regex", r"The capital of France is (Rome|Paris|Berlin)\.")

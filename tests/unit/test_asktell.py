@@ -19,6 +19,8 @@ NAMES = ("models", *optimizers.names())
 
 
 def begin(name: str, out: Path | None = None, resume: bool = False, **options: Any) -> OpenSearch:
+    if name != "models" and (package := optimizers.missing(name)):
+        pytest.skip(f"{package} is not installed")
     chosen: dict[str, Any] = {"model": ScriptedModel()} if name == "models" else {"optimizer": name}
     return open_search(SPACE, out=out, resume=resume, **{"budget": 36, "init": 4, **chosen, **options})
 
@@ -89,7 +91,6 @@ def test_a_gaussian_process_spreads_what_is_out() -> None:
 @pytest.mark.parametrize("name", ["smac", "tpe"])
 def test_what_is_out_still_runs_in_a_foreign_optimiser(name: str) -> None:
     """To be told that it is out is no result: the trial that proposed it waits for one."""
-    pytest.importorskip("optuna" if name == "tpe" else name)
     loop = begin(name, init=2, budget=20)
     loop.tell(first := loop.ask(2), [score(arch) for arch in first])
     out = loop.ask(2)

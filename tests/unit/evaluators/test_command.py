@@ -206,7 +206,6 @@ def test_a_child_that_outlives_the_command_holds_nothing_up(tmp_path: Path) -> N
 def test_a_command_ends_with_whoever_ran_it(tmp_path: Path, number: signal.Signals) -> None:
     code = (
         "from tests.unit.evaluators.test_command import *\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a job in the background ignores
         f"one(shell('sleep 300 & echo $! >{tmp_path}/child.new; mv {tmp_path}/child.new {tmp_path}/child; wait'))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
