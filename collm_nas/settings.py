@@ -21,8 +21,7 @@ QUANTIZED = ("8bit", "4bit")
 
 
 SERVER = ("server", "server_model", "server_timeout", "allow_remote")
-"""Options of the engine `server`. Where it is and how long it takes changes no search, so that a resumed one may name
-another address."""
+"""Options of the engine `server`; a resumed search may name another address, which changes nothing."""
 
 
 class Options(TypedDict, total=False):
@@ -182,8 +181,8 @@ class Settings:
             if self.engine == "server":
                 if self.model is not None:
                     raise UserError(
-                        f"--preset {self.preset} with --engine server talks with the model that is served; leave "
-                        "--model out (--server-model names one of several)"
+                        f"--preset {self.preset} on --engine server chats with what is served; leave --model out "
+                        "(--server-model names one of several)"
                     )
             elif self.model in (None, EMBEDDED):
                 raise UserError(
@@ -203,9 +202,7 @@ class Settings:
     def _check_server(self) -> None:
         if self.engine == "server":
             if not self.server:
-                raise UserError(
-                    "--engine server needs the address of a server that runs: --server HOST:PORT, as in localhost:8000"
-                )
+                raise UserError("--engine server needs the address of one: --server HOST:PORT, as in localhost:8000")
             return
         for name in SERVER:
             if getattr(self, name):

@@ -106,7 +106,7 @@ CASES = [
     (f"{T} --optimizer collm --model notes", "is not a model folder"),
     (f"{T} --optimizer collm --engine steam", "no engine 'steam'"),
     (f"{M} --engine vllm", "--engine vllm needs vLLM, which is not installed here; it wants an environment of its own"),
-    (f"{M} --engine server", "--engine server needs the address of a server that runs: --server HOST:PORT"),
+    (f"{M} --engine server", "--engine server needs the address of one: --server HOST:PORT"),
     (f"{M} --server localhost:1", "--server is for --engine server; give that, or leave it out"),
     (f"{M} --server-timeout 0 --engine server --server localhost:1", "--server-timeout must be a finite number above"),
     (f"{M} --engine server --server localhost:port", "--server 'localhost:port' is no address of a server"),
@@ -119,7 +119,7 @@ CASES = [
     ),
     (
         f"{M} --engine server --server localhost:1 --preset paper --model notes",
-        "--preset paper with --engine server talks with the model that is served",
+        "--preset paper on --engine server chats with what is served",
     ),
     (f"{M} --quantize 3bit", "--quantize '3bit' is unknown; legal: 8bit, 4bit"),
     (f"{M} --reasoning 50", "--reasoning 50 needs a model whose chat template knows </think>"),
