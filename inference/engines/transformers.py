@@ -93,11 +93,11 @@ class TransformersEngine(LocalEngine):
 
     def _read_prompt(self, prompt_1L: torch.Tensor, n: int) -> Any:
         """A cache that holds all of the prompt but its last token, once a row; None where that is nothing."""
-        from transformers import DynamicCache
+        from inference.roomy_cache import roomy_cache
 
         if prompt_1L.shape[1] < 2:
             return None
-        cache = DynamicCache(config=self._base.config)
+        cache = roomy_cache(self._base.config)
         self._base(input_ids=prompt_1L[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
         if n > 1:
             cache.batch_repeat_interleave(n)
