@@ -339,20 +339,26 @@ def test_with_the_network_cut(shell: Path) -> None:
     assert history("two") == history("one")
 
 
-@ray
-@pytest.mark.slow
-def test_a_cluster_that_is_killed_is_started_again(shell: Path) -> None:
+def under_way(slow: str) -> subprocess.Popen[str]:
+    """A search with two workers, `slow` seconds an evaluation, after some evaluations."""
     process = subprocess.Popen(
         command("two", "2"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "SLOW": "0.5"},
+        env={**os.environ, "SLOW": slow},
     )
     deadline = time.monotonic() + 200
     while lines(Path("two")) < 32 and process.poll() is None:
         assert time.monotonic() < deadline, "the journal does not grow"
         time.sleep(0.01)
+    return process
+
+
+@ray
+@pytest.mark.slow
+def test_a_cluster_that_is_killed_is_started_again(shell: Path) -> None:
+    process = under_way(slow="0.5")
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
@@ -371,17 +377,7 @@ def test_a_cluster_that_is_killed_is_started_again(shell: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stop_costs_at_most_what_is_under_way(shell: Path, number: signal.Signals) -> None:
-    process = subprocess.Popen(
-        command("two", "2"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "SLOW": "0.3"},
-    )
-    deadline = time.monotonic() + 200
-    while lines(Path("two")) < 32 and process.poll() is None:
-        assert time.monotonic() < deadline, "the journal does not grow"
-        time.sleep(0.01)
+    process = under_way(slow="0.3")
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), err
