@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from collm_nas.api import Architecture, UserError
 from collm_nas.cli.search import add_limits, add_models, add_search, number, whole
@@ -119,19 +119,10 @@ def _list_or_forget(loop: OpenSearch, args: argparse.Namespace) -> None:
 
 
 def _print(loop: OpenSearch, run: Path, archs: Sequence[Architecture]) -> None:
+    from collm_nas.evaluators.command import described
+
     for arch in archs:
         print(json.dumps({"run": str(run), "number": loop.number(arch), **described(loop.space, arch)}))
-
-
-def described(space: Any, arch: Architecture) -> dict[str, Any]:
-    """`arch` (native), `compact` (None where the space is too large for it), `choices` of the active variables."""
-    try:
-        compact = space.format(arch, "compact")
-    except UserError:
-        compact = None
-    active = zip(space.variables, arch.choices, space.active(arch.choices), strict=True)
-    choices = {variable.name: variable.choices[choice] for variable, choice, on in active if on}
-    return {"arch": space.format(arch), "compact": compact, "choices": choices}
 
 
 def _why(loop: OpenSearch) -> str:

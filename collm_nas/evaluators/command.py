@@ -83,7 +83,8 @@ class CommandEvaluator:
         with tempfile.TemporaryDirectory(prefix="collm-arch-") as made:
             scratch, native = Path(made), self.space.format(arch)
             path = scratch / "arch.json"
-            path.write_text(json.dumps(described(self.space, arch), indent=1) + "\n", encoding="utf-8")
+            shown = {"space": self.space.name, **described(self.space, arch)}
+            path.write_text(json.dumps(shown, indent=1) + "\n", encoding="utf-8")
             told = {"COLLM_ARCH": native, "COLLM_ARCH_JSON": str(path), "COLLM_SEED": str(self.seed)}
             try:
                 ended = _process.run(
@@ -125,7 +126,7 @@ class CommandEvaluator:
 
 
 def described(space: SearchSpace, arch: Architecture) -> dict[str, Any]:
-    """The architecture as JSON values: space, native and compact spelling (None where the space is too large for that),
+    """The architecture as JSON values: native and compact spelling (None where the space is too large for that),
     and the choice of every active variable, which `space.parse` reads too."""
     try:
         compact: str | None = space.format(arch, "compact")
@@ -133,7 +134,7 @@ def described(space: SearchSpace, arch: Architecture) -> dict[str, Any]:
         compact = None
     chosen = zip(space.variables, arch.choices, space.active(arch.choices), strict=True)
     choices = {variable.name: _values(variable.choices)[choice] for variable, choice, active in chosen if active}
-    return {"space": space.name, "arch": space.format(arch), "compact": compact, "choices": choices}
+    return {"arch": space.format(arch), "compact": compact, "choices": choices}
 
 
 def _values(choices: Sequence[str]) -> Sequence[Any]:
